@@ -1,0 +1,137 @@
+//! The command line: what may be said, and where it is documented.
+
+use astromeshctl::exit;
+use astromeshctl::profile::Overrides;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Operate an Astromesh OS node
+#[derive(Parser)]
+#[command(name = "astromeshctl", version, after_help = exit::HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// How to print what the node answers
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to reach the node.
+#[derive(Args)]
+pub(crate) struct Connection {
+    /// Connection profile, as `gen config` writes it
+    #[arg(long, global = true, default_value = "astromeshctl.toml", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Address of the node's control API, instead of the profile's
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    endpoint: Option<String>,
+    /// Id of the node, which its certificate must name, instead of the profile's
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) node: Option<String>,
+    /// Operator CA in PEM, instead of the profile's
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Operator certificate in PEM, instead of the profile's
+    #[arg(long, global = true, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Operator key in PEM, instead of the profile's
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Longest time to wait for connecting, and for each answer
+    #[arg(long, global = true, default_value = "30", value_name = "SECS", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+impl Connection {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            endpoint: self.endpoint.clone(),
+            node: self.node.clone(),
+            ca: self.ca.clone(),
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make credentials and a machine-config to edit
+    #[command(subcommand)]
+    Gen(Gen),
+    /// Work with a machine-config at a desk
+    #[command(subcommand)]
+    Config(Config),
+    /// Make every check now; exits 0 only when all are green
+    Doctor,
+    /// Show who the node is and how it is
+    Status {
+        /// Exit 1 unless the node is healthy
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show the stages of this boot on a time line
+    Boot {
+        /// Also write the time line as a picture
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Show the log
+    Logs {
+        /// Go on as lines come, until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the newest lines to begin with
+        #[arg(short = 'n', long, default_value = "100", value_name = "N")]
+        lines: u32,
+    },
+    /// Shut down cleanly and start again
+    Reboot,
+    /// Shut down cleanly and switch off
+    Poweroff,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Gen {
+    /// Make an operator CA, certificates, a machine-config and a connection profile for one node (--node ID,
+    /// default node-1)
+    Config {
+        /// Folder to write to
+        #[arg(long, default_value = ".", value_name = "DIR")]
+        out: PathBuf,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Config {
+    /// Judge a machine-config as the node would
+    Validate {
+        /// The file, or - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// At least a millisecond and at most a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if (0.001..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("expected 0.001 to 86400 seconds".to_owned())
+    }
+}

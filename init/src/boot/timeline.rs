@@ -1,0 +1,87 @@
+//! The boot as it went: a fixed number of records, so that recording one can't fail for lack of memory.
+
+use astromesh_proto::control::Outcome;
+use astromesh_proto::ipc::{self, FromInit, MAX_TEXT};
+use heapless::{String, Vec};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Room for every stage of the table, the kernel's own share and `healthy`.
+const MOST: usize = 12;
+
+/// One record.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Name of the stage.
+    pub name: &'static str,
+    /// When it began, in microseconds since the kernel started.
+    pub started_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it had to say.
+    pub note: String<MAX_TEXT>,
+}
+
+/// The records, in the order in which the stages began.
+#[derive(Debug, Default)]
+pub struct Timeline(Vec<Record, MOST>);
+
+impl Timeline {
+    /// Adds a record; past [`MOST`] it is lost, which the table's length rules out.
+    pub fn push(
+        &mut self,
+        name: &'static str,
+        started_us: u64,
+        took_us: u64,
+        outcome: Outcome,
+        note: String<MAX_TEXT>,
+    ) {
+        let _ = self.0.push(Record { name, started_us, took_us, outcome, note });
+    }
+
+    /// Ends a record that is still running; `false` when there is none of that name.
+    pub fn finish(&mut self, name: &str, outcome: Outcome, note: &str) -> bool {
+        let now = now_us();
+        let running = self.0.iter_mut().find(|record| record.name == name && record.outcome == Outcome::Running);
+        running.is_some_and(|record| {
+            record.took_us = now - record.started_us;
+            record.outcome = outcome;
+            if !note.is_empty() {
+                record.note = ipc::cut(note);
+            }
+            true
+        })
+    }
+
+    /// The records as messages.
+    pub fn messages(&self) -> impl Iterator<Item = FromInit> + '_ {
+        self.0.iter().map(|record| FromInit::Stage {
+            name: ipc::cut(record.name),
+            started_us: record.started_us,
+            took_us: record.took_us,
+            outcome: record.outcome,
+            note: record.note.clone(),
+        })
+    }
+}
+
+/// Microseconds since the kernel started its clock, sleep included.
+pub fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_running_record_can_be_finished_and_only_once() {
+        let mut timeline = Timeline::default();
+        timeline.push("network", now_us(), 0, Outcome::Running, String::new());
+        assert!(!timeline.finish("agent", Outcome::Done, ""));
+        assert!(timeline.finish("network", Outcome::Done, "one address"));
+        assert!(!timeline.finish("network", Outcome::Failed, ""));
+    }
+}

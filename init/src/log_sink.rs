@@ -1,0 +1,68 @@
+//! The `log` facade's sink: one line, one record in the kernel log.
+//!
+//! The kernel log is there from the first instruction, survives the death of every process and is what the serial
+//! console shows. A record is built on the stack and written with one `write`, so logging never allocates and two
+//! processes' lines never mix. A line that can't be written is lost: reporting must not stop the one who reports.
+
+use core::fmt::Write as _;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+
+/// Longest record, in bytes; the kernel cuts at about 1 KiB (`PRINTKRB_RECORD_MAX`).
+const LONGEST: usize = 960;
+
+struct KernelLog {
+    name: &'static str,
+    kmsg: OwnedFd,
+}
+
+static SINK: OnceLock<KernelLog> = OnceLock::new();
+
+/// Logs to `kmsg` from now on, each line beginning with `name`. Called once in each process; later calls change
+/// nothing.
+pub fn start(name: &'static str, kmsg: OwnedFd) {
+    if log::set_logger(SINK.get_or_init(|| KernelLog { name, kmsg })).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+impl Log for KernelLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // syslog(2) levels, facility "daemon" (3): what is not the kernel's own can be told from it.
+        let priority = (3 << 3)
+            | match record.level() {
+                Level::Error => 3,
+                Level::Warn => 4,
+                _ => 6,
+            };
+        let mut line = heapless::String::<LONGEST>::new();
+        // A line that is too long ends where it does.
+        let _ = write!(Cut(&mut line), "<{priority}>{}: {}", self.name, record.args());
+        let _ = rustix::io::write(&self.kmsg, line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Takes what fits and drops the rest, and keeps a record on one line.
+struct Cut<'a, const N: usize>(&'a mut heapless::String<N>);
+
+impl<const N: usize> core::fmt::Write for Cut<'_, N> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for character in text.chars() {
+            let character = if character == '\n' { ' ' } else { character };
+            if self.0.push(character).is_err() {
+                return Err(core::fmt::Error);
+            }
+        }
+        Ok(())
+    }
+}

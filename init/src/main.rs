@@ -1,0 +1,52 @@
+//! Astromesh OS's one userland binary.
+//!
+//! Started by the kernel it is PID 1: it walks the table of stages below, then supervises. Started again by PID 1
+//! under another name it is one of the node's services; [`main`] looks only at that name. It is static-pie,
+//! because there is nothing on the root it could load.
+//!
+//! PID 1 parses no byte from the network, allocates nothing once the boot is over, and never waits for anybody
+//! to listen to it.
+
+mod agent;
+mod boot;
+mod config;
+mod control;
+mod log_sink;
+mod net;
+mod prefetch;
+mod service;
+mod supervise;
+mod sys;
+
+use boot::{OnFailure, Stage};
+
+/// The boot: what is done, in which order, and what a failure means. This table is the program; one loop
+/// ([`boot::run`]) walks it, times each stage and logs one line for it.
+const BOOT: &[Stage] = &[
+    Stage { name: "early", run: boot::early::run, on_failure: OnFailure::Restart },
+    Stage { name: "root", run: boot::root::run, on_failure: OnFailure::Restart },
+    Stage { name: "state", run: boot::state::run, on_failure: OnFailure::Degrade },
+    Stage { name: "config", run: boot::config::run, on_failure: OnFailure::Maintenance },
+    Stage { name: "network", run: boot::network::run, on_failure: OnFailure::Degrade },
+    Stage { name: "control", run: boot::control::run, on_failure: OnFailure::Degrade },
+    Stage { name: "agent", run: boot::agent::run, on_failure: OnFailure::Degrade },
+];
+
+fn main() {
+    if rustix::process::getpid().is_init() && std::env::args_os().next().is_none_or(|name| name != service::AGENT)
+    {
+        let node = boot::run(BOOT);
+        supervise::run(node)
+    }
+    std::process::exit(match std::env::args().next().as_deref() {
+        Some(service::PREFETCH) => prefetch::main(),
+        Some(service::CONFIG) => config::main(),
+        Some(service::NET) => net::main(),
+        Some(service::CONTROL) => control::main(),
+        Some(service::AGENT) => agent::main(),
+        _ => {
+            eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
+            64
+        }
+    })
+}

@@ -1,0 +1,248 @@
+//! After the boot: PID 1 waits, for as long as the machine is up.
+//!
+//! One thread, one `poll`: signals (children to reap), the services' sockets, the power button, and the clock (restarts
+//! that are due, the watchdog). Nothing here allocates, blocks, or reads a byte that came over the network. An answer
+//! that a service does not take is dropped.
+
+mod memory;
+pub mod power;
+pub mod services;
+
+use crate::boot::{Node, root, timeline};
+use crate::sys::signals;
+use crate::sys::watchdog::PET_SECONDS;
+use astromesh_proto::control::{Mode, Outcome};
+use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, ToInit};
+use astromesh_verity::Device;
+use astromesh_verity::table::Verdict;
+use power::{Buttons, How};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitOptions};
+use services::{AGENT, COUNT, CONTROL, NET};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long services may take to end before they are killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Most children reaped, or messages read from one service, before the others get their turn.
+const AT_ONCE: usize = 64;
+
+/// Supervises the node until it is told to stop, then stops it.
+pub fn run(mut node: Node) -> ! {
+    let signals = signals::block_and_open(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGPWR]);
+    let buttons = Buttons::open();
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            log::error!("signals can't be received: {error}");
+            crate::boot::restart()
+        }
+    };
+    log::info!("boot is over after {} ms", timeline::now_us() / 1000);
+    let how = watch(&mut node, &signals, &buttons);
+    stop(&mut node, &signals, how)
+}
+
+/// Waits for events and serves them, until one of them is a reason to stop.
+fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
+    let mut pet_at = Instant::now();
+    loop {
+        let now = Instant::now();
+        if pet_at <= now {
+            if let Some(watchdog) = &node.watchdog {
+                watchdog.pet();
+            }
+            pet_at = now + Duration::from_secs(PET_SECONDS);
+        }
+        reap(node);
+        restart_due(node);
+        if let Some(how) = buttons.pressed() {
+            return how;
+        }
+        while let Some(signal) = signals::next(signals) {
+            match signal {
+                libc::SIGTERM | libc::SIGPWR => return How::PowerOff,
+                libc::SIGINT => return How::Restart,
+                _ => {}
+            }
+        }
+        for index in 0..COUNT {
+            if let Some(how) = serve(node, index) {
+                return how;
+            }
+        }
+        let until = node.services.next_due().map_or(pet_at, |due| due.min(pet_at));
+        wait(node, signals, buttons, until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Sleeps until something happens, or for `longest`.
+fn wait(node: &Node, signals: &OwnedFd, buttons: &Buttons, longest: Duration) {
+    let mut fds = heapless::Vec::<PollFd<'_>, { COUNT + 1 + power::MOST_BUTTONS }>::new();
+    let _ = fds.push(PollFd::new(signals, PollFlags::IN));
+    for socket in node.services.sockets().into_iter().flatten() {
+        let _ = fds.push(PollFd::new(socket, PollFlags::IN));
+    }
+    for button in buttons.fds() {
+        let _ = fds.push(PollFd::new(button, PollFlags::IN));
+    }
+    // Rounded up, so that what is due is due when we wake.
+    let longest = longest + Duration::from_millis(1);
+    let timeout = Timespec {
+        tv_sec: i64::try_from(longest.as_secs()).unwrap_or(1),
+        tv_nsec: longest.subsec_nanos().into(),
+    };
+    let _ = rustix::event::poll(&mut fds, Some(&timeout));
+}
+
+/// Takes the ends of processes: of services, and of every orphan of the machine.
+fn reap(node: &mut Node) {
+    // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog; SIGCHLD stays pending.
+    for _ in 0..AT_ONCE * 16 {
+        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
+        if let Some(index) = node.services.ended(pid) {
+            let name = services::name(index);
+            match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => log::warn!("{name} ended with exit code {code}"),
+                (_, Some(signal)) => log::warn!("{name} was ended by signal {signal}"),
+                _ => log::warn!("{name} ended"),
+            }
+            if index == AGENT {
+                // Whatever it left behind must not meet its successor.
+                node.services.kill_agent();
+            }
+        }
+    }
+}
+
+/// Starts again what is due.
+fn restart_due(node: &mut Node) {
+    for index in node.services.due() {
+        let started = match (&node.root, index) {
+            (Some(root), AGENT) => node.services.launch(root, &node.kmsg, &node.null),
+            (None, AGENT) => continue,
+            _ => node.services.start(index, &node.kmsg, &node.null),
+        };
+        node.services.count_restart(index);
+        match started {
+            Ok(()) => log::info!("{} started again", services::name(index)),
+            Err(error) => {
+                log::error!("{}: {error}", services::name(index));
+                node.services.put_off(index);
+            }
+        }
+    }
+}
+
+/// Reads what a service says and does it; `Some` when it is a reason to stop.
+fn serve(node: &mut Node, index: usize) -> Option<How> {
+    let mut buffer = [0; MAX_MESSAGE];
+    for _ in 0..AT_ONCE {
+        let received = node.services.sockets()[index].map(|socket| rustix::io::read(socket, &mut buffer));
+        match received {
+            Some(Ok(0)) => node.services.hang_up(index),
+            Some(Ok(count)) => match ipc::decode::<ToInit>(&buffer[..count]) {
+                Some(message) => {
+                    if let Some(how) = obey(node, index, message) {
+                        return Some(how);
+                    }
+                }
+                None => log::warn!("{}: {count} bytes that are no message", services::name(index)),
+            },
+            None | Some(Err(_)) => break,
+        }
+    }
+    None
+}
+
+/// Does what a service may ask for. Only `control` may ask for anything but to be heard.
+fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
+    match (index, message) {
+        (NET, ToInit::Ready) => {
+            node.timeline.finish("network", Outcome::Done, "configured");
+        }
+        (CONTROL, ToInit::Ready) => {
+            node.timeline.finish("control", Outcome::Done, "serving");
+        }
+        (CONTROL, ToInit::Health { healthy, reason }) => {
+            if healthy && node.timeline.finish("healthy", Outcome::Done, "health holds") {
+                log::info!("healthy after {} ms", timeline::now_us() / 1000);
+            }
+            if !healthy {
+                log::warn!("health: {reason}");
+            }
+        }
+        (CONTROL, ToInit::Ask) => answer(node),
+        (CONTROL, ToInit::RestartAgent) => {
+            log::warn!("the operator ends the agent");
+            node.services.kill_agent();
+        }
+        (CONTROL, ToInit::Reboot) => return Some(How::Restart),
+        (CONTROL, ToInit::Poweroff) => return Some(How::PowerOff),
+        (_, message) => log::warn!("{}: may not say {message:?}", services::name(index)),
+    }
+    None
+}
+
+/// Tells `control` all there is to know; what it does not take at once is dropped.
+fn answer(node: &Node) {
+    let Some(socket) = node.services.sockets()[CONTROL] else { return };
+    let status = Device::status(&root::device_name());
+    let (hash, verified) = match &status {
+        Ok(status) => {
+            let mut hash = heapless::String::new();
+            let _ = core::fmt::Write::write_fmt(&mut hash, format_args!("{}", status.table.root_hash));
+            let opened_with = node.root.as_ref().map(root::VerifiedRoot::hash);
+            let verified = status.verdict == Verdict::Valid && status.read_only;
+            (hash, verified && opened_with == Some(&status.table.root_hash))
+        }
+        Err(_) => (heapless::String::new(), false),
+    };
+    let about = FromInit::Node {
+        mode: if node.plan.maintenance.is_some() { Mode::Maintenance } else { Mode::Running },
+        root_hash: hash,
+        root_verified: verified,
+        watchdog: node.watchdog.is_some(),
+        config_error: node.plan.maintenance.clone().unwrap_or_default(),
+        var_on_disk: node.var_on_disk,
+    };
+    send(socket, &about);
+    for message in node.timeline.messages().chain(node.services.messages()) {
+        send(socket, &message);
+    }
+    send(socket, &FromInit::End);
+}
+
+fn send(socket: &OwnedFd, message: &FromInit) {
+    let mut buffer = [0; MAX_MESSAGE];
+    if let Some(bytes) = ipc::encode(message, &mut buffer) {
+        match rustix::io::write(socket.as_fd(), bytes) {
+            Ok(_) | Err(Errno::AGAIN | Errno::PIPE) => {}
+            Err(cause) => log::warn!("control does not listen: {cause}"),
+        }
+    }
+}
+
+/// Ends the services, unmounts what is written to, and ends the machine. The watchdog stays armed to the last.
+fn stop(node: &mut Node, signals: &OwnedFd, how: How) -> ! {
+    log::info!("stopping: {how:?}");
+    node.services.stop_restarting();
+    node.services.signal(Signal::TERM);
+    let deadline = Instant::now() + STOP_WITHIN;
+    while node.services.any_running() && Instant::now() < deadline {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let _ = rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(&timeout));
+        while signals::next(signals).is_some() {}
+        reap(node);
+        node.services.stop_restarting();
+        if let Some(watchdog) = &node.watchdog {
+            watchdog.pet();
+        }
+    }
+    node.services.kill_agent();
+    node.services.signal(Signal::KILL);
+    std::thread::sleep(Duration::from_millis(50));
+    power::down(how)
+}

@@ -1,0 +1,170 @@
+//! What PID 1 and its services say over a socketpair made at spawn.
+//!
+//! PID 1 allocates nothing after boot, so every message here is of fixed size: text is in `heapless` strings
+//! that are cut, not grown. One frame is one datagram of a `SOCK_SEQPACKET` pair, so a service that dies in the
+//! middle of a sentence can't leave half a frame behind, and PID 1 never waits for the rest of one.
+//! A message that doesn't decode is a defect of the service: PID 1 logs it and drops it.
+
+use crate::control::{Mode, Outcome};
+use heapless::String;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Largest message, in bytes.
+pub const MAX_MESSAGE: usize = 512;
+
+/// Longest host name, in bytes: the kernel's `__NEW_UTS_LEN`.
+pub const MAX_HOSTNAME: usize = 64;
+
+/// Longest piece of text in a message, in bytes.
+pub const MAX_TEXT: usize = 240;
+
+/// What a service tells PID 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToInit {
+    /// The service does its work now.
+    Ready,
+    /// Whether health holds, and why not; from `control`, which probes the runtime.
+    Health {
+        /// Whether health holds.
+        healthy: bool,
+        /// Why it does not.
+        reason: String<MAX_TEXT>,
+    },
+    /// Tell me what you know: answered by [`FromInit`] messages up to [`FromInit::End`].
+    Ask,
+    /// Kill the agent runtime, which is then started again.
+    RestartAgent,
+    /// Shut down cleanly and start again.
+    Reboot,
+    /// Shut down cleanly and switch off.
+    Poweroff,
+}
+
+/// What PID 1 tells a service that asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromInit {
+    /// The node as a whole.
+    Node {
+        /// What the node is doing.
+        mode: Mode,
+        /// Root hash in the live device-mapper table, in hex; empty if it could not be read.
+        root_hash: String<64>,
+        /// Whether the device-mapper target has seen only blocks that verify.
+        root_verified: bool,
+        /// Whether a hardware (or, failing that, software) watchdog is armed.
+        watchdog: bool,
+        /// What is wrong with the machine-config, in maintenance mode.
+        config_error: String<MAX_TEXT>,
+        /// Whether `/var` is the disk's (and not memory that is lost at the next start).
+        var_on_disk: bool,
+    },
+    /// One stage of the boot.
+    Stage {
+        /// Name of the stage.
+        name: String<16>,
+        /// When it began, in microseconds since the kernel started.
+        started_us: u64,
+        /// How long it took, in microseconds.
+        took_us: u64,
+        /// How it ended.
+        outcome: Outcome,
+        /// What it has to say.
+        note: String<MAX_TEXT>,
+    },
+    /// One service.
+    Service {
+        /// Its name.
+        name: String<16>,
+        /// Its process id, 0 while it is not running.
+        pid: u32,
+        /// How often it was started again.
+        restarts: u32,
+        /// Resident set size in KiB; 0 for the agent, which PID 1 does not look into.
+        rss_kib: u64,
+        /// Proportional set size in KiB; 0 likewise.
+        pss_kib: u64,
+    },
+    /// That was all.
+    End,
+}
+
+/// What the one-shot `config` process, which parses the machine-config, leaves for PID 1 in a file of at most
+/// [`MAX_MESSAGE`] bytes. PID 1 itself parses no YAML.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Host name to set.
+    pub hostname: String<MAX_HOSTNAME>,
+    /// `None` when the machine-config is valid; else what is wrong with it.
+    pub maintenance: Option<String<MAX_TEXT>>,
+    /// Whether somebody may use the control API: operator access could be read.
+    pub operator: bool,
+}
+
+/// Encodes one message into `buffer`; `None` when it doesn't fit, which [`MAX_MESSAGE`] rules out.
+pub fn encode<'a, T: Serialize>(message: &T, buffer: &'a mut [u8; MAX_MESSAGE]) -> Option<&'a [u8]> {
+    postcard::to_slice(message, buffer).ok().map(|bytes| &*bytes)
+}
+
+/// Decodes one message; `None` when the bytes are not exactly one.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Some(message),
+        _ => None,
+    }
+}
+
+/// `text`, cut at a character boundary so that it fits.
+pub fn cut<const N: usize>(text: &str) -> String<N> {
+    let mut end = text.len().min(N);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut cut = String::new();
+    // Can't fail: at most N bytes are pushed into N bytes.
+    let _ = cut.push_str(&text[..end]);
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_message_fits_its_bound() {
+        let long = "é".repeat(500);
+        let stage = FromInit::Stage {
+            name: cut(&long),
+            started_us: u64::MAX,
+            took_us: u64::MAX,
+            outcome: Outcome::Running,
+            note: cut(&long),
+        };
+        let node = FromInit::Node {
+            mode: Mode::Maintenance,
+            root_hash: cut(&long),
+            root_verified: true,
+            watchdog: true,
+            config_error: cut(&long),
+            var_on_disk: true,
+        };
+        for message in [stage, node] {
+            let mut buffer = [0; MAX_MESSAGE];
+            let bytes = encode(&message, &mut buffer).unwrap();
+            assert_eq!(decode::<FromInit>(bytes), Some(message));
+        }
+    }
+
+    #[test]
+    fn trailing_bytes_are_refused() {
+        let mut buffer = [0; MAX_MESSAGE];
+        let mut bytes = encode(&ToInit::Ready, &mut buffer).unwrap().to_vec();
+        bytes.push(0);
+        assert_eq!(decode::<ToInit>(&bytes), None);
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character_boundary() {
+        assert_eq!(cut::<3>("aéé").as_str(), "aé");
+        assert_eq!(cut::<2>("aéé").as_str(), "a");
+    }
+}

@@ -1,0 +1,16 @@
+//! What crosses a process or a machine boundary.
+//!
+//! Everything here is bytes from somebody else sooner or later, so every decoder is a pure function from bytes
+//! to a type, with a bound that stands beside it:
+//!
+//! * [`machine_config`]: the YAML document that turns an image into a node (at most 1 MiB),
+//! * [`control`]: what `astromeshctl` and the node's `control` service say to each other over TLS,
+//! * [`ipc`]: what PID 1 and its services say over a socketpair (fixed-size, no allocation),
+//! * [`frame`]: the length-prefixed postcard framing that the last two share.
+//!
+//! This crate opens no socket and reads no file.
+
+pub mod control;
+pub mod frame;
+pub mod ipc;
+pub mod machine_config;

@@ -1,0 +1,161 @@
+"""Starts the agent runtime on a node: `astromesh.api.main` behind uvicorn, on one address, until SIGTERM.
+
+`astromeshd` is in no PyPI package, so this is what `init` executes, as
+
+    /usr/bin/python3.13 -I -S -B /usr/lib/astromesh/launch.pyc
+
+Start-up is imports, so most of this file is about importing less, later. Astromesh itself is never edited; what is
+tuned is tuned here, where a new version of a package can be checked against it.
+
+Environment: ASTROMESH_LISTEN (HOST:PORT, default 127.0.0.1:8000), NOTIFY_FD (a pipe; gets "ready\\n" once the socket
+listens). Everything else is Astromesh's own: ASTROMESH_CONFIG_DIR, ASTROMESH_PERSIST_AGENTS, the providers' keys.
+
+Exit status: 0 after SIGTERM or SIGINT, at any time; 1 after a failed start, with the traceback on standard error.
+"""
+
+import gc
+import os
+import signal
+import sys
+
+# Nothing made while importing is ever garbage: collecting it over and over is a sixth of the time to ready.
+gc.disable()
+
+HOME = os.path.dirname(os.path.abspath(__file__))
+USR = os.path.dirname(os.path.dirname(HOME))
+STDLIB = f"{USR}/lib/python3.13"
+sys.path[:] = [STDLIB, f"{STDLIB}/lib-dynload", f"{HOME}/site"]
+
+DEFAULT_LISTEN = "127.0.0.1:8000"
+# How often to look for orphans, and so how long a subprocess's owner has to collect it first.
+REAP_SECONDS = 10
+
+
+def stop(_signal, _frame):
+    """Before the server is up, SIGTERM simply ends; once it is up, uvicorn has its own handler."""
+    raise SystemExit(0)
+
+
+def defer_pydantic():
+    """Lets pydantic build a validator when it is first used and not when its class is defined.
+
+    Astromesh and FastAPI define some hundreds; a node uses a few of them in its life.
+    """
+    from pydantic import TypeAdapter
+    from pydantic._internal import _config
+
+    _config.config_defaults["defer_build"] = True
+    # FastAPI passes no configuration to its adapters, and they look only at what they are passed.
+    TypeAdapter._defer_build = True
+
+
+def websocket_protocol(**arguments):
+    """The WebSocket protocol, imported by the first upgrade request: /v1/ws is part of the API, but rarely used."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**arguments)
+
+
+def parse_listen(text):
+    """HOST:PORT, an IPv6 address in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"ASTROMESH_LISTEN={text!r} is not HOST:PORT")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+def notify_ready():
+    """Tells `init` that the socket listens."""
+    fd = os.environ.pop("NOTIFY_FD", "")
+    if fd:
+        os.write(int(fd), b"ready\n")
+        os.close(int(fd))
+
+
+async def reap_orphans():
+    """Collects processes that were left to this one because it is PID 1 of its namespace.
+
+    A zombie that is still there a whole period after it was first seen belongs to nobody here: asyncio and subprocess
+    collect their own at once. Until then it is only looked at (WNOWAIT), so no exit status is ever taken from them.
+    """
+    import asyncio
+
+    seen = None
+    while True:
+        await asyncio.sleep(REAP_SECONDS)
+        try:
+            state = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            state = None
+        pid = state.si_pid if state else None
+        if pid is not None and pid == seen:
+            os.waitpid(pid, os.WNOHANG)
+            pid = None
+        seen = pid
+
+
+def main():
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    host, port = parse_listen(os.environ.get("ASTROMESH_LISTEN") or DEFAULT_LISTEN)
+
+    defer_pydantic()
+    import asyncio
+
+    import uvicorn.config
+    import uvicorn.server
+    from astromesh.api.main import app
+
+    class Server(uvicorn.server.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            # What is here now stays: no collection will look at it again.
+            gc.freeze()
+            gc.enable()
+            notify_ready()
+
+    server = Server(
+        uvicorn.config.Config(
+            app,
+            host=host,
+            port=port,
+            loop="none",
+            http="httptools",
+            ws=websocket_protocol,
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+    )
+
+    async def serve():
+        reaper = asyncio.create_task(reap_orphans()) if os.getpid() == 1 else None
+        await server.serve()
+        if reaper:
+            reaper.cancel()
+
+    # uvicorn raises the signals that it was stopped by once more when it is done.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(serve())
+
+
+try:
+    main()
+except SystemExit as end:
+    # uvicorn's own status for a failed start is 3.
+    code = 1 if end.code else 0
+except BaseException:
+    import traceback
+
+    traceback.print_exc()
+    code = 1
+else:
+    code = 0
+sys.stdout.flush()
+sys.stderr.flush()
+# Skips tearing the interpreter down object by object: everything is closed, and the process is about to be gone.
+os._exit(code)

@@ -1,0 +1,219 @@
+//! A GPT disk around the root: one slot (root and its hash tree) and the shared `/var`.
+//!
+//! Partition types are those of the Discoverable Partitions Specification for x86-64. The root finds its hash tree and
+//! the initrd finds both by PARTUUID, which are the two halves of the root hash, so the caller gives them: this module
+//! knows nothing of verity. No identifier is random and no time is stored, so the same input is the same disk.
+
+use crate::cache::sha256_hex;
+use crate::run::{RunError, checked};
+use crate::tools::Tools;
+use gpt::disk::LogicalBlockSize;
+use gpt::mbr::ProtectiveMBR;
+use gpt::partition::Partition;
+use gpt::partition_types::{OperatingSystem, Type};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// The type of an x86-64 root partition.
+pub const TYPE_ROOT: Uuid = Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709);
+/// The type of the hash tree of an x86-64 root partition.
+pub const TYPE_ROOT_VERITY: Uuid = Uuid::from_u128(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5);
+/// The type of the partition for variable data.
+pub const TYPE_VAR: Uuid = Uuid::from_u128(0x4d21b016_b534_45c2_a9fb_5c16e091fd2d);
+
+const SECTOR: u64 = 512;
+/// Partitions start at whole MiB: every erase block, RAID stripe and page size in use divides it.
+const ALIGNMENT: u64 = 1 << 20;
+/// Enough for a file system to be formatted; `init` grows it to the disk at the first boot.
+const VAR_SIZE: u64 = 16 << 20;
+/// Fixed, so that two builds agree. `/var` is found by its partition type.
+const VAR_UUID: &str = "a57e0c1e-0e0f-5000-8000-000000766172";
+/// PARTUUID of `/var`, the same on each disk for the same reason.
+const VAR_PARTUUID: Uuid = Uuid::from_u128(0xa57e0c1e_0e0f_5000_8001_000000766172);
+
+/// The disk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// A PARTUUID that is not one.
+    #[error("{0:?} is not a UUID: give PARTUUIDs as 8-4-4-4-12 hex digits")]
+    ParsePartuuid(String),
+    /// Reading a partition's content or writing the disk.
+    #[error("{action} {path} failed ({source})")]
+    WriteDisk {
+        /// What was being done.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The partition table.
+    #[error("writing the partition table of {path} failed ({source})")]
+    WriteTable {
+        /// The disk image.
+        path: PathBuf,
+        /// What the library said.
+        source: gpt::GptError,
+    },
+    /// Formatting `/var`.
+    #[error(transparent)]
+    FormatVar(#[from] RunError),
+}
+
+/// What goes onto the disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// The EROFS root.
+    pub root: &'a Path,
+    /// Its PARTUUID: the first 128 bits of the root hash.
+    pub root_partuuid: &'a str,
+    /// The file that holds the hash tree.
+    pub verity: &'a Path,
+    /// Its PARTUUID: the last 128 bits of the root hash.
+    pub verity_partuuid: &'a str,
+    /// The file system for `/var`, from [`make_var`].
+    pub var: &'a Path,
+}
+
+/// Formats an empty ext4 for `/var` at `image`, the same bits each time.
+pub fn make_var(tools: &Tools, image: &Path) -> Result<(), DiskError> {
+    // mkfs keeps what it doesn't write, so an old image must not be there.
+    let file = File::create(image).map_err(at("making", image))?;
+    file.set_len(VAR_SIZE).map_err(at("sizing", image))?;
+    drop(file);
+    let mut command = tools.command("usr/sbin/mkfs.ext4");
+    // Seconds since the epoch; 0 would mean "not set" to e2fsprogs.
+    command.env("E2FSPROGS_FAKE_TIME", "1").env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf"));
+    command.args(["-q", "-F", "-L", "astromesh-var", "-U", VAR_UUID, "-m", "0", "-b", "4096"]);
+    // Room in the descriptor table to grow online; no reserved inode tables left to fill in after the first mount.
+    command.args(["-E", &format!("hash_seed={VAR_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0")]);
+    checked(command.arg(image))?;
+    Ok(())
+}
+
+/// Writes the disk image `out`.
+pub fn assemble(contents: &Contents<'_>, out: &Path) -> Result<(), DiskError> {
+    let parse = |text: &str| Uuid::parse_str(text).map_err(|_| DiskError::ParsePartuuid(text.into()));
+    let wanted = [
+        (contents.root, "root-a", TYPE_ROOT, parse(contents.root_partuuid)?),
+        (contents.verity, "verity-a", TYPE_ROOT_VERITY, parse(contents.verity_partuuid)?),
+        (contents.var, "var", TYPE_VAR, VAR_PARTUUID),
+    ];
+
+    let mut partitions = BTreeMap::new();
+    let mut start = ALIGNMENT;
+    for (number, (file, label, kind, partuuid)) in (1..).zip(wanted) {
+        let length = fs::metadata(file).map_err(at("reading", file))?.len().next_multiple_of(SECTOR);
+        let partition = Partition {
+            part_type_guid: Type { guid: kind, os: OperatingSystem::None },
+            part_guid: partuuid,
+            first_lba: start / SECTOR,
+            last_lba: (start + length) / SECTOR - 1,
+            flags: 0,
+            name: label.to_owned(),
+        };
+        partitions.insert(number, partition);
+        start = (start + length).next_multiple_of(ALIGNMENT);
+    }
+    // One more MiB holds the backup table.
+    let size = start + ALIGNMENT;
+    let mut disk = File::create(out).map_err(at("making", out))?;
+    disk.set_len(size).map_err(at("sizing", out))?;
+    for ((file, ..), partition) in wanted.iter().zip(partitions.values()) {
+        disk.seek(SeekFrom::Start(partition.first_lba * SECTOR)).map_err(at("writing", out))?;
+        let mut source = File::open(file).map_err(at("opening", file))?;
+        io::copy(&mut source, &mut disk).map_err(at("writing", out))?;
+    }
+    drop(disk);
+    write_table(partitions, size, out)
+}
+
+fn write_table(partitions: BTreeMap<u32, Partition>, size: u64, out: &Path) -> Result<(), DiskError> {
+    let mut device = File::options().read(true).write(true).open(out).map_err(at("opening", out))?;
+    let table = |source: gpt::GptError| DiskError::WriteTable { path: out.into(), source };
+    let sectors = u32::try_from(size / SECTOR - 1).unwrap_or(u32::MAX);
+    let mbr = ProtectiveMBR::with_lb_size(sectors);
+    mbr.overwrite_lba0(&mut device).map_err(|error| at("writing", out)(io::Error::other(error)))?;
+    let guid = disk_guid(&partitions);
+    let config = gpt::GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
+    let mut disk = config.create_from_device(device, Some(guid)).map_err(table)?;
+    disk.update_partitions(partitions).map_err(table)?;
+    disk.write().map_err(table)?;
+    Ok(())
+}
+
+/// The disk's identity follows from its partitions': another root hash is another disk.
+fn disk_guid(partitions: &BTreeMap<u32, Partition>) -> Uuid {
+    let text: Vec<_> = partitions.values().map(|partition| partition.part_guid.to_string()).collect();
+    let digest = sha256_hex(text.join(" ").as_bytes());
+    let bits = u128::from_str_radix(&digest[..32], 16).expect("a hex digest is hex");
+    // RFC 9562, version 8: a UUID of the maker's own derivation.
+    uuid::Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid()
+}
+
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError::WriteDisk { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "00112233-4455-6677-8899-aabbccddeeff";
+    const VERITY: &str = "ffeeddcc-bbaa-9988-7766-554433221100";
+
+    fn make(dir: &Path, name: &str) -> PathBuf {
+        for (file, length) in [("root", 3 * 4096), ("verity", 4096), ("var", 1 << 20)] {
+            fs::write(dir.join(file), vec![file.as_bytes()[0]; length]).unwrap();
+        }
+        let (root, verity, var, out) = (dir.join("root"), dir.join("verity"), dir.join("var"), dir.join(name));
+        let contents =
+            Contents { root: &root, root_partuuid: ROOT, verity: &verity, verity_partuuid: VERITY, var: &var };
+        assemble(&contents, &out).unwrap();
+        out
+    }
+
+    #[test]
+    fn the_partitions_are_where_and_what_the_specification_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = make(dir.path(), "disk");
+        let disk = gpt::GptConfig::new().open(&image).unwrap();
+        let found: Vec<_> = disk.partitions().values().collect();
+        assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["root-a", "verity-a", "var"]);
+        assert_eq!(found[0].part_guid.to_string(), ROOT);
+        assert_eq!(found[1].part_guid.to_string(), VERITY);
+        assert_eq!(found[0].part_type_guid.guid, TYPE_ROOT);
+        assert_eq!(found[1].part_type_guid.guid, TYPE_ROOT_VERITY);
+        assert_eq!(found[2].part_type_guid.guid, TYPE_VAR);
+        let bytes = fs::read(&image).unwrap();
+        for partition in found {
+            assert_eq!(partition.first_lba * SECTOR % ALIGNMENT, 0);
+            assert_ne!(bytes[usize::try_from(partition.first_lba * SECTOR).unwrap()], 0);
+        }
+        assert!(disk.backup_header().is_ok());
+    }
+
+    #[test]
+    fn the_same_input_is_the_same_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (make(dir.path(), "one"), make(dir.path(), "two"));
+        assert_eq!(fs::read(one).unwrap(), fs::read(two).unwrap());
+    }
+
+    #[test]
+    fn a_partuuid_that_is_not_one_is_refused() {
+        let nowhere = Path::new("nowhere");
+        let contents = Contents {
+            root: nowhere,
+            root_partuuid: "root",
+            verity: nowhere,
+            verity_partuuid: VERITY,
+            var: nowhere,
+        };
+        assert!(matches!(assemble(&contents, nowhere), Err(DiskError::ParsePartuuid(_))));
+    }
+}

@@ -1,0 +1,43 @@
+//! From pinned packages to a bootable disk.
+//!
+//! Input: two lock files, a list of cuts with their reasons, a launcher. Output: an EROFS root with its manifest, and a
+//! GPT disk around it. The same input gives the same bits on each machine: the archive's bytes are pinned by SHA-256,
+//! the tools that shape them come from pinned packages too and run through their own `ld.so`, and no time, path, user
+//! or random number of the building machine gets into the result.
+//!
+//! This crate is never on the node.
+//!
+//! Things it refuses to do: run a maintainer script, enter a chroot, download what is not pinned, put a shell, a
+//! compiler or a package manager into the image ([`audit`] holds those promises).
+
+mod apt;
+pub mod audit;
+mod cache;
+mod closure;
+mod components;
+pub mod disk;
+mod elf;
+mod erofs;
+mod fetch;
+pub mod hot;
+mod image;
+pub mod lock;
+mod manifest;
+mod run;
+mod tools;
+mod tree;
+
+pub use apt::AptError;
+pub use cache::{Cache, CacheError, sha256_file, sha256_hex};
+pub use closure::{ClosureError, Cut, HOT_FILES, SITE, TrimRules};
+pub use components::{Components, components};
+pub use erofs::{ErofsError, ErofsOptions};
+pub use fetch::FetchError;
+pub use image::{BuildError, BuildOptions, RootImage, build};
+pub use manifest::{Item, Manifest};
+pub use run::RunError;
+pub use tools::{ToolError, Tools};
+
+/// What the building host needs beyond a Debian base system: `(package, why)`.
+pub const HOST_PACKAGES: &[(&str, &str)] =
+    &[("python3-pip", "`pip download` fetches the pinned wheels"), ("xz-utils", "dpkg unpacks the .deb files")];
