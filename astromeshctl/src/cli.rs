@@ -96,6 +96,8 @@ pub(crate) enum Command {
         #[arg(short = 'n', long, default_value = "100", value_name = "N")]
         lines: u32,
     },
+    /// Stop the agent runtime and let the node start it again
+    RestartAgent,
     /// Shut down cleanly and start again
     Reboot,
     /// Shut down cleanly and switch off

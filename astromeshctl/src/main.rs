@@ -87,6 +87,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             }
             Ok(exit::GOOD)
         }
+        Command::RestartAgent => accepted(cli, &Request::RestartAgent, json),
         Command::Reboot => accepted(cli, &Request::Reboot, json),
         Command::Poweroff => accepted(cli, &Request::Poweroff, json),
     }
@@ -148,7 +149,7 @@ fn accepted(cli: &Cli, request: &Request, json: bool) -> Result<u8, Failure> {
     let Response::Accepted = ask(&cli.connection, request)? else {
         return Err(unexpected());
     };
-    print(if json { "{\"accepted\": true}" } else { "accepted: the node is shutting down" })?;
+    print(if json { "{\"accepted\": true}" } else { "accepted" })?;
     Ok(exit::GOOD)
 }
 

@@ -1,5 +1,7 @@
 //! The promise: a client is served by the node it meant and with a certificate of the node's CA, and by nobody else.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests only; clippy.toml covers the tests themselves.
+
 mod node;
 
 use astromesh_proto::control::{LogLine, MAX_RESPONSE, Request, Response};
@@ -26,8 +28,8 @@ fn profile(node: &str, address: SocketAddr, ca: &Credentials, identity: Option<(
     profile
 }
 
-fn own(credentials: &Credentials) -> Option<(&str, &str)> {
-    Some((&credentials.client_cert_pem, &credentials.client_key_pem))
+fn own(credentials: &Credentials) -> (&str, &str) {
+    (&credentials.client_cert_pem, &credentials.client_key_pem)
 }
 
 fn ask(profile: &Profile) -> Result<Response, ClientError> {
@@ -37,7 +39,7 @@ fn ask(profile: &Profile) -> Result<Response, ClientError> {
 #[test]
 fn the_operator_of_the_node_is_served() {
     let node = credentials("node-1");
-    let profile = profile("node-1", accepting(&node), &node, own(&node));
+    let profile = profile("node-1", accepting(&node), &node, Some(own(&node)));
     assert_eq!(ask(&profile).unwrap(), Response::Accepted);
 }
 
@@ -48,7 +50,7 @@ fn a_client_that_the_node_does_not_know_is_refused() {
     let address = accepting(&node);
     let strangers = [
         ("no certificate", None),
-        ("a certificate of another CA", own(&other)),
+        ("a certificate of another CA", Some(own(&other))),
         ("the node's own certificate", Some((node.node_cert_pem.as_str(), node.node_key_pem.as_str()))),
         ("the CA itself", Some((node.ca_pem.as_str(), node.ca_key_pem.as_str()))),
     ];
@@ -76,7 +78,7 @@ fn a_node_that_is_not_the_one_that_was_meant_is_refused() {
         ("another CA", "node-1", address, &other),
         ("an operator's certificate", "node-1", operator_poses_as_node, &node),
     ] {
-        let error = ask(&profile(name, address, ca, own(&node))).expect_err(what);
+        let error = ask(&profile(name, address, ca, Some(own(&node)))).expect_err(what);
         assert!(matches!(error, ClientError::TrustNode { .. }), "{what}: {error}");
         assert_eq!(error.exit_code(), exit::REFUSED);
     }
@@ -89,7 +91,7 @@ fn what_is_not_the_protocol_is_refused_without_being_read_to_the_end() {
     let garbage = vec![3, 0, 0, 0, 0xff, 0xff, 0xff];
     for bytes in [oversized, garbage] {
         let address = serve(&node, move |_| bytes.clone());
-        let error = ask(&profile("node-1", address, &node, own(&node))).unwrap_err();
+        let error = ask(&profile("node-1", address, &node, Some(own(&node)))).unwrap_err();
         assert_eq!(error.exit_code(), exit::PROTOCOL, "{error}");
     }
 }
@@ -98,7 +100,7 @@ fn what_is_not_the_protocol_is_refused_without_being_read_to_the_end() {
 fn a_refusal_in_words_is_cleaned_and_is_not_a_refused_certificate() {
     let node = credentials("node-1");
     let address = serve(&node, |_| encode(&Response::Refused("busy\u{1b}[2J".into())));
-    let error = ask(&profile("node-1", address, &node, own(&node))).unwrap_err();
+    let error = ask(&profile("node-1", address, &node, Some(own(&node)))).unwrap_err();
     assert_eq!((error.exit_code(), error.to_string()), (1, "the node refuses the request: busy".into()));
 }
 
@@ -106,7 +108,7 @@ fn a_refusal_in_words_is_cleaned_and_is_not_a_refused_certificate() {
 fn a_peer_that_says_nothing_is_given_up_on_in_time() {
     let node = credentials("node-1");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut profile = profile("node-1", silent.local_addr().unwrap(), &node, own(&node));
+    let mut profile = profile("node-1", silent.local_addr().unwrap(), &node, Some(own(&node)));
     profile.timeout = Duration::from_millis(300);
     let start = Instant::now();
     let error = ask(&profile).unwrap_err();
@@ -118,7 +120,7 @@ fn a_peer_that_says_nothing_is_given_up_on_in_time() {
 fn a_port_where_nobody_listens_is_unreachable() {
     let node = credentials("node-1");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = ask(&profile("node-1", address, &node, own(&node))).unwrap_err();
+    let error = ask(&profile("node-1", address, &node, Some(own(&node)))).unwrap_err();
     assert!(matches!(error, ClientError::Connect { .. }), "{error}");
 }
 
@@ -137,7 +139,7 @@ fn logs_come_in_order_over_many_frames_until_the_end() {
         .concat()
     });
     let logs =
-        Client::connect(&profile("node-1", address, &node, own(&node))).unwrap().logs(3, true).unwrap();
+        Client::connect(&profile("node-1", address, &node, Some(own(&node)))).unwrap().logs(3, true).unwrap();
     let times: Vec<u64> = logs.map(|line| line.unwrap().at_us).collect();
     assert_eq!(times, [1, 2, 3]);
 }

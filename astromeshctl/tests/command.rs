@@ -1,5 +1,7 @@
 //! The promise: what the command prints and how it exits is what `--help` says.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests only; clippy.toml covers the tests themselves.
+
 mod node;
 
 use astromesh_proto::control::{
@@ -68,7 +70,7 @@ fn answer(request: &Request, green: bool) -> Response {
                 started_us: 900_000,
                 took_us: 40_000,
                 outcome: Outcome::Done,
-                note: "".into(),
+                note: String::new(),
             },
             Stage {
                 name: "<agent>".into(),
@@ -83,7 +85,7 @@ fn answer(request: &Request, green: bool) -> Response {
             source: "agent".into(),
             text: "a\u{1b}[31mb".into(),
         }]),
-        Request::Reboot | Request::Poweroff => Response::Accepted,
+        Request::Reboot | Request::Poweroff | Request::RestartAgent => Response::Accepted,
     }
 }
 
@@ -224,9 +226,9 @@ fn logs_are_lines_without_what_a_terminal_obeys() {
 }
 
 #[test]
-fn reboot_and_poweroff_say_that_they_were_accepted() {
+fn what_changes_the_node_says_that_it_was_accepted() {
     let folder = operated(true);
-    for verb in ["reboot", "poweroff"] {
+    for verb in ["restart-agent", "reboot", "poweroff"] {
         let value: Value = serde_json::from_slice(&run(folder.path(), &[verb, "-o", "json"]).stdout).unwrap();
         assert_eq!(value, json!({ "accepted": true }));
     }

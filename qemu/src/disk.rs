@@ -77,7 +77,9 @@ impl Disk {
     }
 
     pub(crate) fn arguments(&self, index: usize) -> Vec<String> {
-        let path = escape_commas(&self.path.to_string_lossy());
+        // Absolute, because QEMU takes what precedes a colon in a bare name for a protocol (nbd:, http:).
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let path = escape_commas(&path.to_string_lossy());
         let mut drive = format!("if=none,id=disk{index},format=raw,file={path}");
         if self.read_only {
             drive += ",readonly=on";
@@ -86,7 +88,7 @@ impl Disk {
             drive += ",snapshot=on";
         }
         let mut arguments = vec!["-drive".into(), drive];
-        let mut device = match self.interface {
+        let device = match self.interface {
             DiskInterface::VirtioBlk => format!("virtio-blk-pci,drive=disk{index}"),
             DiskInterface::VirtioScsi => {
                 arguments.extend(["-device".into(), format!("virtio-scsi-pci,id=scsi{index}")]);
@@ -94,16 +96,17 @@ impl Disk {
             }
             DiskInterface::Nvme => format!("nvme,drive=disk{index}"),
         };
+        let mut device = vec![device];
         match (&self.serial, self.interface) {
-            (Some(serial), _) => device += &format!(",serial={}", escape_commas(serial)),
+            (Some(serial), _) => device.push(format!("serial={}", escape_commas(serial))),
             // QEMU's NVMe controller doesn't start without a serial number.
-            (None, DiskInterface::Nvme) => device += &format!(",serial=disk{index}"),
+            (None, DiskInterface::Nvme) => device.push(format!("serial=disk{index}")),
             (None, _) => {}
         }
         if self.boot {
-            device += ",bootindex=1";
+            device.push("bootindex=1".into());
         }
-        arguments.extend(["-device".into(), device]);
+        arguments.extend(["-device".into(), device.join(",")]);
         arguments
     }
 }
@@ -121,6 +124,12 @@ mod tests {
     fn a_comma_in_a_path_does_not_become_an_option() {
         let arguments = Disk::new("/a,readonly=on").arguments(0);
         assert_eq!(arguments[1], "if=none,id=disk0,format=raw,file=/a,,readonly=on");
+    }
+
+    #[test]
+    fn a_colon_in_a_name_does_not_become_a_protocol() {
+        let arguments = Disk::new("nbd:198.51.100.1:10809").arguments(0);
+        assert!(arguments[1].contains("file=/") && arguments[1].ends_with("/nbd:198.51.100.1:10809"));
     }
 
     #[test]

@@ -40,6 +40,7 @@
 //! ```
 
 pub mod http;
+pub mod node;
 pub mod pcap;
 pub mod provider;
 pub mod sockets;

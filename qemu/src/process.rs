@@ -72,7 +72,9 @@ impl Process {
             let started = words.try_clone().and_then(|copy| {
                 let guarded = ["--pdeathsig", "KILL", "--", &name];
                 match spawn("setpriv", &guarded, &arguments, copy, &scratch) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => spawn(&name, &[], &arguments, words, &scratch),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        spawn(&name, &[], &arguments, words, &scratch)
+                    }
                     other => other,
                 }
             });

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, thiserror::Error)]
 pub enum SerialError {
     /// The text did not come.
-    #[error("the console did not show {wanted:?} within {limit:?}. Read its end for how far the boot came:\n{tail}")]
+    #[error(
+        "the console did not show {wanted:?} within {limit:?}. Read its end for how far the boot came:\n{tail}"
+    )]
     ExpectTimeout {
         /// The text.
         wanted: String,
@@ -25,7 +27,9 @@ pub enum SerialError {
         tail: String,
     },
     /// The machine ended first.
-    #[error("the machine ended before its console showed {wanted:?}. Ask wait_exit() why; its last lines:\n{tail}")]
+    #[error(
+        "the machine ended before its console showed {wanted:?}. Ask wait_exit() why; its last lines:\n{tail}"
+    )]
     ExpectEnded {
         /// The text.
         wanted: String,
@@ -72,7 +76,11 @@ pub struct Serial {
 }
 
 impl Serial {
-    pub(crate) fn follow(socket: UnixStream, mut file: std::fs::File, mut tee: Option<Tee>) -> std::io::Result<Self> {
+    pub(crate) fn follow(
+        socket: UnixStream,
+        mut file: std::fs::File,
+        mut tee: Option<Tee>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let sink = Arc::clone(&shared);
         let mut reader = socket.try_clone()?;
@@ -121,9 +129,10 @@ impl Serial {
             let left = end.saturating_duration_since(Instant::now());
             if state.ended || left.is_zero() {
                 let (wanted, tail) = (wanted.to_owned(), tail(&state.kept));
-                return Err(match state.ended {
-                    true => SerialError::ExpectEnded { wanted, tail },
-                    false => SerialError::ExpectTimeout { wanted, limit, tail },
+                return Err(if state.ended {
+                    SerialError::ExpectEnded { wanted, tail }
+                } else {
+                    SerialError::ExpectTimeout { wanted, limit, tail }
                 });
             }
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -202,7 +211,10 @@ mod tests {
         assert_eq!(behind, 13);
         drop(guest);
         serial.wait_end(LIMIT);
-        assert!(matches!(serial.expect_after(behind, "healthy", LIMIT), Err(SerialError::ExpectEnded { .. })));
+        assert!(matches!(
+            serial.expect_after(behind, "healthy", LIMIT),
+            Err(SerialError::ExpectEnded { .. })
+        ));
         assert_eq!(std::fs::read(copy.path()).unwrap(), b"noise\nhealthy\n");
     }
 

@@ -13,10 +13,13 @@ listens). Everything else is Astromesh's own: ASTROMESH_CONFIG_DIR, ASTROMESH_PE
 Exit status: 0 after SIGTERM or SIGINT, at any time; 1 after a failed start, with the traceback on standard error.
 """
 
+import _thread
 import gc
 import os
 import signal
 import sys
+import types
+from importlib.machinery import PathFinder
 
 # Nothing made while importing is ever garbage: collecting it over and over is a sixth of the time to ready.
 gc.disable()
@@ -36,14 +39,78 @@ def stop(_signal, _frame):
     raise SystemExit(0)
 
 
+# Imported by Astromesh at the top of its modules and used much later or never: each is loaded by the first access to
+# one of its attributes. (Not httpx: a tool derives a class from one of its own as it is imported.)
+LAZY = ("psutil", "smtplib", "sqlite3")
+
+
+class LazyModule(types.ModuleType):
+    """A module that loads itself when something that it doesn't have yet is asked of it.
+
+    importlib.util.LazyLoader can't serve here: it loads at the second `import` statement, which asks for `__spec__`.
+    """
+
+    def __getattr__(self, name):
+        with LOADING:
+            if type(self) is LazyModule and not self.__spec__.loader_state:
+                # Asked again by the module itself while it loads: it simply isn't there yet.
+                self.__spec__.loader_state = "loading"
+                self.__spec__.loader.exec_module(self)
+                self.__class__ = types.ModuleType
+        # Finds it, or raises as any module does.
+        return types.ModuleType.__getattribute__(self, name)
+
+
+# A second thread waits until the first has loaded the module; the loading thread itself may come by again.
+LOADING = _thread.RLock()
+
+
+def load_lazily(name):
+    """Puts a module in place that loads itself when it is first used."""
+    spec = PathFinder.find_spec(name)
+    module = LazyModule(name)
+    module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
+    if spec.submodule_search_locations is not None:
+        module.__path__, module.__package__ = spec.submodule_search_locations, name
+    sys.modules[name] = module
+
+
+def without_command_line():
+    """`uvicorn` without its `__init__`, which imports the command line; that, and click, are not in the image."""
+    package = types.ModuleType("uvicorn")
+    package.__path__ = [f"{HOME}/site/uvicorn"]
+    sys.modules["uvicorn"] = package
+    import uvicorn.config
+    import uvicorn.server
+
+    package.Config = uvicorn.config.Config
+    package.Server = uvicorn.server.Server
+
+
+def without_pydantic_v1():
+    """FastAPI asks of each annotation whether it is a model of pydantic 1. None is: that half is not even imported."""
+    import pydantic
+
+    version_1 = types.ModuleType("pydantic.v1")
+    version_1.BaseModel = type("BaseModel", (), {})
+    sys.modules["pydantic.v1"] = pydantic.v1 = version_1
+
+
 def defer_pydantic():
     """Lets pydantic build a validator when it is first used and not when its class is defined.
 
     Astromesh and FastAPI define some hundreds; a node uses a few of them in its life.
     """
+    import warnings
+
     from pydantic import TypeAdapter
     from pydantic._internal import _config
+    from pydantic.warnings import UnsupportedFieldAttributeWarning
 
+    # FastAPI silences this one while it builds its adapters, which is now later.
+    warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
+    # There is no plug-in in the image; looking for one reads the metadata of every package.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     _config.config_defaults["defer_build"] = True
     # FastAPI passes no configuration to its adapters, and they look only at what they are passed.
     TypeAdapter._defer_build = True
@@ -99,14 +166,17 @@ def main():
     signal.signal(signal.SIGINT, stop)
     host, port = parse_listen(os.environ.get("ASTROMESH_LISTEN") or DEFAULT_LISTEN)
 
+    for name in LAZY:
+        load_lazily(name)
+    without_pydantic_v1()
     defer_pydantic()
+    without_command_line()
     import asyncio
 
-    import uvicorn.config
-    import uvicorn.server
+    import uvicorn
     from astromesh.api.main import app
 
-    class Server(uvicorn.server.Server):
+    class Server(uvicorn.Server):
         async def startup(self, sockets=None):
             await super().startup(sockets)
             # What is here now stays: no collection will look at it again.
@@ -115,10 +185,11 @@ def main():
             notify_ready()
 
     server = Server(
-        uvicorn.config.Config(
+        uvicorn.Config(
             app,
             host=host,
             port=port,
+            # The standard library's loop: uvloop starts no faster, and what an agent does is wait for a model.
             loop="none",
             http="httptools",
             ws=websocket_protocol,

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The suite that every pinned package comes from.
-const SUITE: &str = "trixie";
+/// The suite that every package of the image and every tool comes from.
+pub(crate) const SUITE: &str = "trixie";
 /// Debian's own keys, trixie's among them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -20,11 +20,17 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 #[derive(Debug, thiserror::Error)]
 pub enum AptError {
     /// The host's apt knows no Debian archive.
-    #[error("this host's apt names no Debian archive (`apt-get indextargets` shows none): add one to its sources")]
+    #[error(
+        "this host's apt names no Debian archive (`apt-get indextargets` shows none): add one to its sources"
+    )]
     FindArchive,
     /// The pinned version is no longer there.
-    #[error("Debian {SUITE} no longer offers {name} {version}: run `cargo xtask lock`, read the difference, build again")]
+    #[error(
+        "Debian {suite} no longer offers {name} {version}: run `cargo xtask lock`, read the difference, build again"
+    )]
     FetchVersion {
+        /// The suite.
+        suite: String,
         /// The package.
         name: String,
         /// The version that the lock file names.
@@ -48,19 +54,20 @@ pub(crate) struct Offer {
 /// The private apt, in a directory of the cache.
 pub(crate) struct Archive {
     dir: PathBuf,
+    suite: String,
 }
 
 impl Archive {
     /// Writes the configuration; downloads nothing yet.
-    pub(crate) fn open(cache: &Cache) -> Result<Self, AptError> {
-        let dir = cache.kind("apt")?;
-        let archive = Self { dir };
+    pub(crate) fn open(cache: &Cache, suite: &str) -> Result<Self, AptError> {
+        let dir = cache.kind("apt")?.join(suite);
+        let archive = Self { dir, suite: suite.to_owned() };
         for sub in ["lists/partial", "cache/archives/partial"] {
             let path = archive.dir.join(sub);
             fs::create_dir_all(&path).map_err(at("making", &path))?;
         }
         archive.write("status", "")?;
-        archive.write("sources.list", &sources(&host_archives()?)?)?;
+        archive.write("sources.list", &sources(&host_archives()?, suite)?)?;
         archive.write("apt.conf", &configuration(&archive.dir))?;
         Ok(archive)
     }
@@ -100,7 +107,11 @@ impl Archive {
             Err(RunError::FinishTool { output, .. })
                 if output.contains("was not found") || output.contains("Unable to locate") =>
             {
-                Err(AptError::FetchVersion { name: package.name.clone(), version: package.version.clone() })
+                Err(AptError::FetchVersion {
+                    suite: self.suite.clone(),
+                    name: package.name.clone(),
+                    version: package.version.clone(),
+                })
             }
             other => Ok(other.map(drop)?),
         }
@@ -120,13 +131,13 @@ fn host_archives() -> Result<Vec<(String, String)>, AptError> {
 }
 
 /// The sources list: the host's main and security archives, the suite replaced.
-fn sources(archives: &[(String, String)]) -> Result<String, AptError> {
+fn sources(archives: &[(String, String)], suite: &str) -> Result<String, AptError> {
     let main = archives.iter().find(|(release, _)| !release.contains('-')).ok_or(AptError::FindArchive)?;
     let security = archives.iter().find(|(release, _)| release.ends_with("-security"));
     let line = |address: &str, suite: &str| format!("deb [signed-by={KEYRING}] {address} {suite} main\n");
-    let mut text = line(&main.1, SUITE);
+    let mut text = line(&main.1, suite);
     if let Some((_, address)) = security {
-        text += &line(address, &format!("{SUITE}-security"));
+        text += &line(address, &format!("{suite}-security"));
     }
     Ok(text)
 }
@@ -154,7 +165,7 @@ mod tests {
             ("oldname-updates".to_owned(), "file:/mirror/main/".to_owned()),
             ("oldname".to_owned(), "file:/mirror/main/".to_owned()),
         ];
-        let text = sources(&host).unwrap();
+        let text = sources(&host, SUITE).unwrap();
         assert!(text.contains("file:/mirror/main/ trixie main\n"));
         assert!(text.contains("file:/mirror/security/ trixie-security main\n"));
         assert_eq!(text.lines().count(), 2);
@@ -162,6 +173,6 @@ mod tests {
 
     #[test]
     fn a_host_without_a_debian_archive_is_told_so() {
-        assert!(matches!(sources(&[]), Err(AptError::FindArchive)));
+        assert!(matches!(sources(&[], SUITE), Err(AptError::FindArchive)));
     }
 }

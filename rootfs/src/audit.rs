@@ -11,11 +11,24 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// One line of `executables.allow`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// The mode that the file must have.
+    pub mode: u32,
+    /// The absolute path in the image.
+    pub path: PathBuf,
+}
+
 /// What may be executed in the image, from `executables.allow`.
-pub fn allowed_executables() -> Vec<String> {
-    let text = include_str!("../executables.allow");
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(str::to_owned).collect()
+pub fn allowed_executables() -> Vec<Allowed> {
+    let lines = include_str!("../executables.allow").lines();
+    let entries = lines.filter_map(|line| {
+        let (mode, path) = line.split_once(' ')?;
+        // A comment's first word is no number.
+        Some(Allowed { mode: u32::from_str_radix(mode, 8).ok()?, path: path.into() })
+    });
+    entries.collect()
 }
 
 /// Files that could be executed and are not on the allow-list: by mode, by naming an ELF interpreter, or by `#!`.
@@ -23,9 +36,10 @@ pub fn unexpected_executables(stage: &Path) -> io::Result<Vec<PathBuf>> {
     let allowed = allowed_executables();
     let mut found = Vec::new();
     for (path, file) in regular_files(stage)? {
-        let by_mode = fs::metadata(&file)?.permissions().mode() & 0o111 != 0;
+        let mode = fs::metadata(&file)?.permissions().mode() & 0o7777;
         let path = Path::new("/").join(path);
-        if (by_mode || is_program(&file)?) && !allowed.iter().any(|allowed| Path::new(allowed) == path) {
+        let expected = allowed.iter().any(|entry| entry.path == path && entry.mode == mode);
+        if !expected && (mode & 0o111 != 0 || is_program(&file)?) {
             found.push(path);
         }
     }
@@ -49,9 +63,8 @@ fn is_program(file: &Path) -> io::Result<bool> {
 /// Files and directories with setuid, setgid, sticky or any write bit.
 pub fn loose_modes(stage: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = tree::walk(stage)?.into_iter();
-    let loose = entries.filter(|entry| {
-        !entry.metadata.is_symlink() && entry.metadata.permissions().mode() & 0o7222 != 0
-    });
+    let loose = entries
+        .filter(|entry| !entry.metadata.is_symlink() && entry.metadata.permissions().mode() & 0o7222 != 0);
     Ok(loose.map(|entry| Path::new("/").join(entry.path)).collect())
 }
 
@@ -64,8 +77,11 @@ pub fn unresolved_libraries(stage: &Path) -> io::Result<Vec<(PathBuf, String)>> 
     let mut missing = Vec::new();
     for path in elf::files(stage)? {
         let linkage = elf::linkage(&fs::read(stage.join(&path))?);
-        let needed = linkage.map_or_else(|| vec!["(not a sound ELF file)".to_owned()], |linkage| linkage.needed);
-        for library in needed.into_iter().filter(|library| !present.contains(library.as_ref() as &std::ffi::OsStr)) {
+        let needed =
+            linkage.map_or_else(|| vec!["(not a sound ELF file)".to_owned()], |linkage| linkage.needed);
+        for library in
+            needed.into_iter().filter(|library| !present.contains(library.as_ref() as &std::ffi::OsStr))
+        {
             missing.push((Path::new("/").join(&path), library));
         }
     }

@@ -62,13 +62,13 @@ impl Cache {
     }
 
     /// A scratch directory on the cache's own file system, removed when dropped.
-    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, CacheError> {
+    pub fn scratch(&self) -> Result<tempfile::TempDir, CacheError> {
         let dir = self.kind("scratch")?;
         tempfile::tempdir_in(&dir).map_err(at("making a scratch directory in", &dir))
     }
 
     /// The directory entry `name`, made by `fill` if it is not there yet.
-    pub(crate) fn directory<E: From<CacheError>>(
+    pub fn directory<E: From<CacheError>>(
         &self,
         kind: &str,
         name: &str,

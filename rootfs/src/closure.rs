@@ -12,7 +12,7 @@ pub use trim::{Cut, TrimRules};
 
 use crate::cache::{Cache, CacheError};
 use crate::fetch::{self, FetchError};
-use crate::lock::{DebianLock, LockError, PythonLock, Purpose, source_dir};
+use crate::lock::{DebianLock, LockError, Purpose, PythonLock, source_dir};
 use crate::run::{RunError, checked};
 use crate::tools::{Tools, unpack};
 use crate::tree;
@@ -76,7 +76,7 @@ impl<'a> Sources<'a> {
         python: &'a PythonLock,
         progress: &dyn Fn(&str),
     ) -> Result<Self, ClosureError> {
-        let debs = fetch::debs(cache, debian.of(Purpose::Root), progress)?;
+        let debs = fetch::debs(cache, crate::apt::SUITE, debian.of(Purpose::Root), progress)?;
         let wheels = fetch::wheels(cache, &python.wheels, progress)?;
         Ok(Self { debian, python, debs, wheels })
     }
@@ -120,8 +120,11 @@ pub(crate) fn refine(
 
 /// Makes the tree read-only; only the interpreter and the dynamic linker stay executable.
 pub(crate) fn seal(stage: &Path) -> Result<(), ClosureError> {
-    let executables = crate::audit::allowed_executables();
-    let executable = |path: &Path| executables.iter().any(|allowed| Path::new(allowed) == Path::new("/").join(path));
+    let allowed = crate::audit::allowed_executables();
+    let executable = |path: &Path| {
+        let path = Path::new("/").join(path);
+        allowed.iter().any(|entry| entry.path == path && entry.mode & 0o111 != 0)
+    };
     tree::seal_modes(stage, executable).map_err(write("setting the modes of", stage))
 }
 

@@ -89,7 +89,8 @@ pub fn make_var(tools: &Tools, image: &Path) -> Result<(), DiskError> {
     command.env("E2FSPROGS_FAKE_TIME", "1").env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf"));
     command.args(["-q", "-F", "-L", "astromesh-var", "-U", VAR_UUID, "-m", "0", "-b", "4096"]);
     // Room in the descriptor table to grow online; no reserved inode tables left to fill in after the first mount.
-    command.args(["-E", &format!("hash_seed={VAR_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0")]);
+    command
+        .args(["-E", &format!("hash_seed={VAR_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0")]);
     checked(command.arg(image))?;
     Ok(())
 }
@@ -170,9 +171,15 @@ mod tests {
         for (file, length) in [("root", 3 * 4096), ("verity", 4096), ("var", 1 << 20)] {
             fs::write(dir.join(file), vec![file.as_bytes()[0]; length]).unwrap();
         }
-        let (root, verity, var, out) = (dir.join("root"), dir.join("verity"), dir.join("var"), dir.join(name));
-        let contents =
-            Contents { root: &root, root_partuuid: ROOT, verity: &verity, verity_partuuid: VERITY, var: &var };
+        let (root, verity, var, out) =
+            (dir.join("root"), dir.join("verity"), dir.join("var"), dir.join(name));
+        let contents = Contents {
+            root: &root,
+            root_partuuid: ROOT,
+            verity: &verity,
+            verity_partuuid: VERITY,
+            var: &var,
+        };
         assemble(&contents, &out).unwrap();
         out
     }

@@ -2,7 +2,7 @@
 
 use crate::tree;
 use object::Endianness;
-use object::elf::{DT_NEEDED, FileHeader64, PT_INTERP};
+use object::elf::{DT_NEEDED, ET_DYN, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 use std::fs;
 use std::io::{self, Read as _};
@@ -24,6 +24,48 @@ pub(crate) fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// A program that is not what runs without a dynamic linker at an address chosen anew each time.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStaticPie {
+    /// It can't be read.
+    #[error("{path} can't be read: {source}")]
+    ReadProgram {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error(
+        "{path} is not static-pie ({found}): build it with -C target-feature=+crt-static and -C relocation-model=pie"
+    )]
+    CheckProgram {
+        /// The program.
+        path: PathBuf,
+        /// What it is instead.
+        found: &'static str,
+    },
+}
+
+/// Makes sure that a program is static-pie: of type `DYN`, with no interpreter, needing no library.
+pub fn require_static_pie(path: &Path) -> Result<(), NotStaticPie> {
+    let read = |source| NotStaticPie::ReadProgram { path: path.to_owned(), source };
+    let bytes = fs::read(path).map_err(read)?;
+    let found = match (linkage(&bytes), is_position_independent(&bytes)) {
+        (None, _) => "no sound ELF file",
+        (Some(linkage), _) if linkage.interpreter => "it names an interpreter",
+        (Some(linkage), _) if !linkage.needed.is_empty() => "it needs shared libraries",
+        (Some(_), false) => "it is loaded at a fixed address",
+        (Some(_), true) => return Ok(()),
+    };
+    Err(NotStaticPie::CheckProgram { path: path.to_owned(), found })
+}
+
+fn is_position_independent(bytes: &[u8]) -> bool {
+    FileHeader64::<Endianness>::parse(bytes)
+        .is_ok_and(|header| header.endian().is_ok_and(|endian| header.e_type(endian) == ET_DYN))
 }
 
 /// What the dynamic linker is asked for.
@@ -50,4 +92,18 @@ pub(crate) fn linkage(bytes: &[u8]) -> Option<Linkage> {
         }
     }
     Some(Linkage { needed, interpreter })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_needs_a_dynamic_linker_is_not_static_pie() {
+        let this = std::env::current_exe().unwrap();
+        assert!(matches!(require_static_pie(&this), Err(NotStaticPie::CheckProgram { .. })));
+        let text = Path::new(file!()).file_name().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(text);
+        assert!(matches!(require_static_pie(&source), Err(NotStaticPie::CheckProgram { .. })));
+    }
 }

@@ -67,7 +67,9 @@ impl ErofsOptions {
     /// Writes the tree at `stage` as an image: all files root's, all times 0, no extended attributes of the host.
     pub fn make(&self, tools: &Tools, stage: &Path, image: &Path) -> Result<(), ErofsError> {
         let mut command = tools.command("usr/bin/mkfs.erofs");
-        command.args(["--quiet", "-T0", "--all-root", "-x-1", "-U", UUID, "-Lastromesh"]).args(self.arguments());
+        command
+            .args(["--quiet", "-T0", "--all-root", "-x-1", "-U", UUID, "-Lastromesh"])
+            .args(self.arguments());
         checked(command.arg(image).arg(stage))?;
         pad(image).map_err(|source| ErofsError::PadImage { path: image.into(), source })
     }

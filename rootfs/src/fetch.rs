@@ -3,7 +3,7 @@
 //! A file is in the cache under its SHA-256, and is put there only after that sum was computed from the bytes on
 //! disk. What apt or pip checked before is not relied on. When everything is in the cache, no network is touched.
 
-use crate::apt::{Archive, AptError};
+use crate::apt::{AptError, Archive};
 use crate::cache::{Cache, CacheError, at, sha256_file};
 use crate::lock::{DebianPackage, Wheel};
 use crate::run::{RunError, checked};
@@ -15,7 +15,9 @@ use std::process::Command;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// What arrived is not what is pinned.
-    #[error("no download has the pinned sum of {name} {version} ({sha256}): the archive changed it, or the lock is wrong; run `cargo xtask lock` and read the difference")]
+    #[error(
+        "no download has the pinned sum of {name} {version} ({sha256}): the archive changed it, or the lock is wrong; run `cargo xtask lock` and read the difference"
+    )]
     MatchSum {
         /// Package or project.
         name: String,
@@ -35,9 +37,21 @@ pub enum FetchError {
     Cache(#[from] CacheError),
 }
 
+/// The cached .deb file of one package of any suite, brought here first if need be.
+pub fn fetch_debian(
+    cache: &Cache,
+    suite: &str,
+    package: &DebianPackage,
+    progress: &dyn Fn(&str),
+) -> Result<PathBuf, FetchError> {
+    debs(cache, suite, std::iter::once(package), progress)
+        .map(|paths| paths.into_iter().next().unwrap_or_default())
+}
+
 /// The cached .deb files of `packages`, in their order.
 pub(crate) fn debs<'a>(
     cache: &Cache,
+    suite: &str,
     packages: impl Iterator<Item = &'a DebianPackage>,
     progress: &dyn Fn(&str),
 ) -> Result<Vec<PathBuf>, FetchError> {
@@ -48,7 +62,7 @@ pub(crate) fn debs<'a>(
         if !place.is_file() {
             progress(&format!("downloading {} {}", package.name, package.version));
             if archive.is_none() {
-                let opened = Archive::open(cache)?;
+                let opened = Archive::open(cache, suite)?;
                 opened.refresh()?;
                 archive = Some(opened);
             }

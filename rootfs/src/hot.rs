@@ -24,7 +24,9 @@ pub enum HotError {
     #[error(transparent)]
     StartTrace(#[from] RunError),
     /// The runtime did not get ready.
-    #[error("the runtime of {0} did not get ready under strace: start it by hand as src/hot.rs does and read its errors")]
+    #[error(
+        "the runtime of {0} did not get ready under strace: start it by hand as src/hot.rs does and read its errors"
+    )]
     AwaitReady(PathBuf),
     /// A file on the way.
     #[error("recording the hot files failed ({0})")]
@@ -73,7 +75,8 @@ pub fn record(stage: &Path) -> Result<Vec<String>, HotError> {
 /// The files below `stage` that the trace shows opened, once each, as absolute paths in the image.
 fn files_in_order(trace: &str, stage: &Path) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let opened = trace.lines().filter(|line| !line.contains("= -1")).filter_map(|line| line.split('"').nth(1));
+    let opened =
+        trace.lines().filter(|line| !line.contains("= -1")).filter_map(|line| line.split('"').nth(1));
     let inside = opened.filter_map(|path| {
         // Resolves the links of merged /usr, so that each file has one name.
         let path = fs::canonicalize(path).ok()?;

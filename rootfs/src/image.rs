@@ -132,6 +132,7 @@ fn make_stage(
     closure::unpack_all(sources, tools, &stage)?;
     let mut manifest = Manifest::read(&stage, sources, version).map_err(read_stage(&stage))?;
     let cuts = closure::refine(&stage, tools, version, progress)?;
+    manifest.retain_present(&stage).map_err(read_stage(&stage))?;
 
     // The image can't hold its own size, so the copy inside has no component sizes.
     let inside = stage.join("usr/share/astromesh/manifest.json");
@@ -158,7 +159,15 @@ fn stage_key(version: &str) -> Result<String, CacheError> {
     let mut text = format!("version {version}\n");
     let root = source_dir();
     for entry in tree::walk(root).map_err(at("searching", root))? {
-        let inputs = ["src", "launcher", "debian.lock", "python.lock", "trim.toml", "hot-files.txt", "executables.allow"];
+        let inputs = [
+            "src",
+            "launcher",
+            "debian.lock",
+            "python.lock",
+            "trim.toml",
+            "hot-files.txt",
+            "executables.allow",
+        ];
         if entry.metadata.is_file() && inputs.iter().any(|input| entry.path.starts_with(input)) {
             let sum = crate::cache::sha256_file(&root.join(&entry.path))?;
             let _ = writeln!(text, "{sum} {}", entry.path.display());

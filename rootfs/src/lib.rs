@@ -26,18 +26,25 @@ mod manifest;
 mod run;
 mod tools;
 mod tree;
+pub mod variant;
 
 pub use apt::AptError;
 pub use cache::{Cache, CacheError, sha256_file, sha256_hex};
 pub use closure::{ClosureError, Cut, HOT_FILES, SITE, TrimRules};
 pub use components::{Components, components};
+pub use elf::{NotStaticPie, require_static_pie};
 pub use erofs::{ErofsError, ErofsOptions};
-pub use fetch::FetchError;
+pub use fetch::{FetchError, fetch_debian};
 pub use image::{BuildError, BuildOptions, RootImage, build};
 pub use manifest::{Item, Manifest};
 pub use run::RunError;
 pub use tools::{ToolError, Tools};
 
 /// What the building host needs beyond a Debian base system: `(package, why)`.
-pub const HOST_PACKAGES: &[(&str, &str)] =
-    &[("python3-pip", "`pip download` fetches the pinned wheels"), ("xz-utils", "dpkg unpacks the .deb files")];
+///
+/// Compilers of images (mkfs.erofs, mkfs.ext4, strip) are not here: they come from pinned packages.
+pub const HOST_PACKAGES: &[(&str, &str)] = &[
+    ("python3-pip", "`pip download` fetches the pinned wheels"),
+    ("ca-certificates", "pip checks the index's certificate"),
+    ("strace", "only for `hot::record`: which files a start reads, in order"),
+];

@@ -71,6 +71,13 @@ impl Manifest {
         Ok(Self { version: version.into(), packages, wheels, components: None })
     }
 
+    /// Drops the wheels that the trim rules cut whole: their METADATA went with them.
+    pub(crate) fn retain_present(&mut self, stage: &Path) -> io::Result<()> {
+        let present = wheel_metadata(&stage.join(crate::closure::SITE))?;
+        self.wheels.retain(|wheel| present.iter().any(|(name, _)| *name == wheel.name));
+        Ok(())
+    }
+
     /// The manifest as JSON text.
     pub fn render(&self) -> io::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")

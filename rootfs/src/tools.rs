@@ -36,7 +36,7 @@ impl Tools {
         let key = sha256_hex(lock.render().as_bytes());
         let root = cache.directory("tools", &key[..32], |dir| {
             progress("unpacking the build tools");
-            let debs = fetch::debs(cache, lock.packages.iter(), progress)?;
+            let debs = fetch::debs(cache, crate::apt::SUITE, lock.packages.iter(), progress)?;
             debs.iter().try_for_each(|deb| unpack(deb, dir)).map_err(ToolError::from)
         })?;
         Ok(Self { root })

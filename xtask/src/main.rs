@@ -1,1 +1,89 @@
-fn main() {}
+//! The developer's commands: `cargo xtask --help`.
+//!
+//! Everything a fresh machine needs is installed by these commands and nothing is left to be done by hand. Nothing
+//! here runs on the node.
+
+mod bench;
+mod deps;
+mod image;
+mod initrd;
+mod progress;
+mod run;
+mod size;
+mod test;
+mod variants;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Build, run and test Astromesh OS.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, boot it in QEMU, ask the agent one question, stay on the console
+    Run(run::RunArguments),
+    /// Unit tests, lints, every gate, the size budget: what CI runs
+    Test,
+    /// Run one gate, by name: phase0
+    Gate {
+        /// Name of the gate
+        name: String,
+        /// Only tests whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Build kernel, init, root and disk into out/
+    Build,
+    /// Report what the image weighs against its budget
+    Size(size::SizeArguments),
+    /// Measure: `boot`
+    Bench(bench::BenchArguments),
+    /// Install what the host lacks
+    Deps,
+    /// Pin the newest packages: rewrites the lock files
+    Lock,
+}
+
+fn main() -> ExitCode {
+    match carry_out(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<()> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Test => test::everything(),
+        Command::Gate { name, only } => test::gate(&name, only.as_deref()),
+        Command::Build => {
+            deps::install()?;
+            image::build().map(drop)
+        }
+        Command::Size(arguments) => size::report(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Deps => deps::install(),
+        Command::Lock => {
+            deps::install()?;
+            let progress = progress::Progress::new();
+            let cache = astromesh_rootfs::Cache::open(&astromesh_rootfs::Cache::default_path()?)?;
+            Ok(astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?)
+        }
+    }
+}
+
+/// The project's folder.
+fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap_or_else(|_| PathBuf::from("."))
+}

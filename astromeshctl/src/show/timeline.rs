@@ -2,10 +2,13 @@
 
 use super::{Look, cell, milliseconds, outcome, table};
 use astromesh_proto::control::Stage;
-use comfy_table::{Cell, CellAlignment};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, Width};
 
-/// Width of the bars, in characters; each is drawn in eighths.
-const WIDTH: u64 = 40;
+/// Width of the bars where there is room, in characters; each is drawn in eighths.
+const WIDTH: u16 = 40;
+
+/// What the other columns of the table need, with short notes.
+const OTHERS: u16 = 62;
 
 /// Left parts of a character, from one eighth to the whole (Unicode block elements).
 const LEFT: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
@@ -14,6 +17,8 @@ const LEFT: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█']
 pub fn boot(stages: &[Stage], look: Look) -> String {
     let (from, to) = span(stages);
     let mut rows = table(look, &["stage", "at ms", "took ms", "outcome", "", "note"]);
+    // A bar that is wrapped is no bar: on a narrow terminal it is drawn shorter.
+    let width = rows.width().map_or(WIDTH, |columns| columns.saturating_sub(OTHERS).clamp(8, WIDTH));
     for stage in stages {
         let (word, colour) = outcome(stage.outcome);
         let number = |micros| Cell::new(milliseconds(micros)).set_alignment(CellAlignment::Right);
@@ -22,9 +27,12 @@ pub fn boot(stages: &[Stage], look: Look) -> String {
             number(stage.started_us),
             number(stage.took_us),
             Cell::new(word).fg(colour),
-            Cell::new(bar(stage, from, to)).fg(colour),
+            Cell::new(bar(stage, from, to, width)).fg(colour),
             cell(&stage.note),
         ]);
+    }
+    if let Some(column) = rows.column_mut(4) {
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + 2)));
     }
     format!("{rows}\n{} ms from the first stage to the end of the last\n", milliseconds(to - from))
 }
@@ -37,8 +45,8 @@ pub(super) fn span(stages: &[Stage]) -> (u64, u64) {
 }
 
 /// A stage's bar: never empty, since a stage that took no time still was.
-fn bar(stage: &Stage, from: u64, to: u64) -> String {
-    let eighths = u128::from(WIDTH) * 8;
+fn bar(stage: &Stage, from: u64, to: u64, width: u16) -> String {
+    let eighths = u128::from(width) * 8;
     let length = u128::from(to - from).max(1);
     let place = |micros: u64| u128::from(micros.saturating_sub(from)) * eighths / length;
     let begin = place(stage.started_us).min(eighths - 1);
@@ -68,8 +76,8 @@ mod tests {
     fn bars_lie_where_the_stages_were() {
         let stages = [stage("early", 1000, 500), stage("root", 1500, 500)];
         let (from, to) = span(&stages);
-        assert_eq!(bar(&stages[0], from, to), "█".repeat(20));
-        assert_eq!(bar(&stages[1], from, to), " ".repeat(20) + &"█".repeat(20));
+        assert_eq!(bar(&stages[0], from, to, WIDTH), "█".repeat(20));
+        assert_eq!(bar(&stages[1], from, to, WIDTH), " ".repeat(20) + &"█".repeat(20));
     }
 
     #[test]
@@ -78,7 +86,7 @@ mod tests {
             let stages = [stage("a", started, took), stage("b", 7, 3)];
             let (from, to) = span(&stages);
             for stage in &stages {
-                let width = bar(stage, from, to).chars().count();
+                let width = bar(stage, from, to, WIDTH).chars().count();
                 assert!((1..=40).contains(&width), "{started} {took}: {width}");
             }
             boot(&stages, Look { colour: false });

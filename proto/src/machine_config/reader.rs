@@ -4,7 +4,7 @@
 //! by the type it needs. Values are repeated in an error only by [`At::parse`], never by [`At::parse_hidden`].
 
 use super::error::{ConfigError, ErrorKind, join, quoted};
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 
 /// A value of the document and its path.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(super) struct At<'a> {
 /// A mapping whose keys are all known.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
-    entries: &'a [(String, Node)],
+    entries: &'a [Entry],
     at: At<'a>,
 }
 
@@ -115,21 +115,23 @@ impl<'a> At<'a> {
         };
         Ok(entries
             .iter()
-            .map(|(key, node)| (key.as_str(), At { node, path: join(&self.path, key) }))
+            .map(|Entry { key, value, .. }| (key.as_str(), At { node: value, path: join(&self.path, key) }))
             .collect())
     }
 
     /// A mapping that has no key but `known`.
     pub(super) fn mapping(&self, known: &[&str]) -> Result<Fields<'a>, ConfigError> {
         let fields = self.open_mapping(&format!("a mapping of {}", known.join(", ")))?;
-        for (key, node) in fields.entries {
+        for Entry { key, at, value: node } in fields.entries {
             let unknown = At { node, path: join(&self.path, key) };
             if matches!(node.value, Value::Bad(_)) {
                 return Err(unknown.wrong_type(""));
             }
             if !known.contains(&key.as_str()) {
                 let meant = known.iter().find(|name| alike(name, key));
-                let error = unknown.error(ErrorKind::UnknownKey, &known.join(", "), "another key");
+                let mut error = unknown.error(ErrorKind::UnknownKey, &known.join(", "), "another key");
+                // About the key, whose value may begin lines below it.
+                (error.line, error.column) = (Some(at.0), Some(at.1));
                 return Err(match meant {
                     Some(name) => error.hint(format!("did you mean `{name}`?")),
                     None => error.hint("remove it, or check how far it is indented"),
@@ -156,8 +158,8 @@ impl<'a> At<'a> {
 impl<'a> Fields<'a> {
     /// The value of `key`; of a key that is there twice the second, which is an error to read.
     pub(super) fn optional(&self, key: &str) -> Option<At<'a>> {
-        let (_, node) = self.entries.iter().rev().find(|(name, _)| name == key)?;
-        Some(At { node, path: join(&self.at.path, key) })
+        let entry = self.entries.iter().rev().find(|entry| entry.key == key)?;
+        Some(At { node: &entry.value, path: join(&self.at.path, key) })
     }
 
     pub(super) fn required(&self, key: &str, expected: &str) -> Result<At<'a>, ConfigError> {
@@ -194,7 +196,7 @@ fn json(node: &Node) -> Result<serde_json::Value, &ConfigError> {
         Value::Map(entries) => serde_json::Value::Object(
             entries
                 .iter()
-                .map(|(key, value)| Ok((key.clone(), json(value)?)))
+                .map(|Entry { key, value, .. }| Ok((key.clone(), json(value)?)))
                 .collect::<Result<_, &ConfigError>>()?,
         ),
         Value::Bad(error) => return Err(error),

@@ -337,6 +337,8 @@ fn an_error_names_the_line_and_column_of_the_value() {
     let error = MachineConfig::parse(b"apiVersion: astromesh.os/v1\nkind: Machine\n").unwrap_err();
     assert_eq!((error.line, error.column), (Some(2), Some(7)));
     assert_eq!(error.short(), "line 2: kind: expected MachineConfig, found \"Machine\"");
+    let error = MachineConfig::parse(b"kind: a\nzzz:\n  b: c\n").unwrap_err();
+    assert_eq!((error.path.as_str(), error.line, error.column), ("zzz", Some(2), Some(1)));
     let error = MachineConfig::parse(b"a: b\n]: d\n").unwrap_err();
     assert_eq!((error.kind, error.line), (ErrorKind::Syntax, Some(2)));
 }

@@ -32,6 +32,14 @@ pub(super) struct Node {
     pub(super) column: u32,
 }
 
+/// A key of a mapping, where it stands, and its value.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) at: (u32, u32),
+    pub(super) value: Node,
+}
+
 /// A value of the YAML 1.2 core schema, as far as it can be written in JSON.
 #[derive(Debug)]
 pub(super) enum Value {
@@ -40,7 +48,7 @@ pub(super) enum Value {
     Number(serde_json::Number),
     Text(String),
     List(Vec<Node>),
-    Map(Vec<(String, Node)>),
+    Map(Vec<Entry>),
     /// What may not be used; whoever reads it gets this error.
     Bad(Box<ConfigError>),
 }
@@ -85,7 +93,14 @@ struct Open {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<(String, Node)>, seen: BTreeSet<String>, key: Option<(String, Option<ConfigError>)> },
+    Map { entries: Vec<Entry>, seen: BTreeSet<String>, key: Option<Key> },
+}
+
+/// A key whose value comes next.
+struct Key {
+    name: String,
+    at: (u32, u32),
+    flaw: Option<ConfigError>,
 }
 
 impl Builder {
@@ -149,7 +164,7 @@ impl Builder {
             error(kind, &join(&self.path(), text), expected, found, at).hint(hint)
         });
         if let Some(Open { content: Content::Map { key, .. }, .. }) = self.open.last_mut() {
-            *key = Some((text.to_owned(), flaw));
+            *key = Some(Key { name: text.to_owned(), at, flaw });
         }
         Ok(())
     }
@@ -175,13 +190,13 @@ impl Builder {
             None => self.root = Some(node),
             Some(Content::List(items)) => items.push(node),
             Some(Content::Map { entries, key, .. }) => {
-                let Some((name, flaw)) = key.take() else {
+                let Some(key) = key.take() else {
                     return Err(self.error(ErrorKind::Syntax, "a key that is text", "an alias", at));
                 };
-                if let Some(flaw) = flaw {
+                if let Some(flaw) = key.flaw {
                     node.value = Value::Bad(Box::new(flaw));
                 }
-                entries.push((name, node));
+                entries.push(Entry { key: key.name, at: key.at, value: node });
             }
         }
         Ok(())
@@ -209,7 +224,7 @@ impl Builder {
         for open in &self.open {
             match &open.content {
                 Content::List(items) => path = format!("{path}[{}]", items.len()),
-                Content::Map { key: Some((key, _)), .. } => path = join(&path, key),
+                Content::Map { key: Some(key), .. } => path = join(&path, &key.name),
                 Content::Map { key: None, .. } => {}
             }
         }

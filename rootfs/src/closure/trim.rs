@@ -81,7 +81,8 @@ impl TrimRules {
                 let mut matched = false;
                 for entry in files.iter().filter(|entry| pattern.is_match(&entry.path)) {
                     matched = true;
-                    if !rule.keep.iter().any(|keep| keep.is_match(&entry.path)) && removed.insert(&entry.path) {
+                    if !rule.keep.iter().any(|keep| keep.is_match(&entry.path)) && removed.insert(&entry.path)
+                    {
                         cut.files += 1;
                         cut.bytes += entry.metadata.len();
                     }
@@ -131,7 +132,8 @@ mod tests {
     #[test]
     fn a_rule_cuts_what_it_names_and_spares_what_it_keeps() {
         let dir = tree_of(&["a/tests/one.py", "a/two.py", "b/three.h", "b/keep.h"]);
-        let rules = "[[cut]]\npatterns = [\"**/tests/**\", \"b/*.h\"]\nkeep = [\"b/keep.h\"]\nreason = \"r\"\n";
+        let rules =
+            "[[cut]]\npatterns = [\"**/tests/**\", \"b/*.h\"]\nkeep = [\"b/keep.h\"]\nreason = \"r\"\n";
         let cuts = TrimRules::parse(rules).unwrap().apply(dir.path()).unwrap();
         assert_eq!((cuts[0].files, cuts[0].bytes), (2, 2));
         assert!(!dir.path().join("a/tests").exists() && dir.path().join("a/two.py").exists());

@@ -120,7 +120,7 @@ mod tests {
         let mut text = format!(
             "[[package]]\nname = \"libc6\"\nversion = \"2.41-12\"\narch = \"amd64\"\nsha256 = \"{sum}\"\npurpose = \"root\"\n"
         );
-        if let Some(start) = text.find(&format!("{field} = ")) {
+        if let Some(start) = text.find(&format!("{field} = ")).filter(|_| !field.is_empty()) {
             let end = start + text[start..].find('\n').unwrap();
             text.replace_range(start..end, &format!("{field} = \"{value}\""));
         }

@@ -96,7 +96,8 @@ pub(super) fn parse_wheel_name(file: &str) -> Option<(String, String)> {
     let name = parts.next()?.to_ascii_lowercase().replace(['_', '.'], "-");
     let version = parts.next()?.to_owned();
     // The rest: an optional build number, then interpreter, ABI and platform.
-    (matches!(parts.count(), 3 | 4) && is_project_name(&name) && is_version(&version)).then_some((name, version))
+    (matches!(parts.count(), 3 | 4) && is_project_name(&name) && is_version(&version))
+        .then_some((name, version))
 }
 
 fn is_project_name(name: &str) -> bool {

@@ -16,7 +16,7 @@ const RUNTIME: &str = "astromesh==0.74.1";
 pub fn update(cache: &Cache, progress: &dyn Fn(&str)) -> Result<(), LockError> {
     progress("asking Debian trixie for the newest versions");
     let mut debian = DebianLock::load()?;
-    let archive = Archive::open(cache)?;
+    let archive = Archive::open(cache, crate::apt::SUITE)?;
     archive.refresh()?;
     for package in &mut debian.packages {
         let offer = archive.newest(&package.name)?;

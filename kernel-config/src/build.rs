@@ -1,0 +1,241 @@
+//! The build itself: unpack, configure, check, make; or a look-up when all that decides the bits is as it was.
+
+use crate::check;
+use astromesh_rootfs::{Cache, CacheError, FetchError, fetch_debian, lock::{DebianPackage, Purpose}, sha256_hex};
+use serde::Deserialize;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What the building host needs beyond a Debian base system: `(package, why)`.
+pub const HOST_PACKAGES: &[(&str, &str)] = &[
+    ("build-essential", "compiles the kernel"),
+    ("flex", "the kernel's configuration parser is made with it"),
+    ("bison", "the kernel's configuration parser is made with it"),
+    ("bc", "the kernel's build calculates with it"),
+    ("libelf-dev", "the kernel's objtool reads object files with it"),
+    ("libssl-dev", "the kernel's certificate tools are linked to it"),
+    ("dwarves", "pahole turns debug information into BTF"),
+    ("xz-utils", "the kernel's source is packed with it"),
+    ("zstd", "the kernel is compressed with it"),
+];
+
+/// Raised when the steps below change, so that an older cached kernel is not taken for a new one.
+const RECIPE: u32 = 1;
+
+/// Lines that make prints for this configuration: what a percentage is reckoned from. Counted once; being a little
+/// off makes an estimate a little off.
+const LINES: u64 = 2700;
+
+/// CPU seconds that the build took when it was measured, for the first estimate.
+const CPU_SECONDS: u64 = 1380;
+
+/// What is going on, for a progress display.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A step of unknown length began.
+    Note(String),
+    /// The compilation is this far.
+    Compiling {
+        /// Lines seen.
+        done: u64,
+        /// Lines expected.
+        total: u64,
+        /// What remains, by the speed so far.
+        remaining: Duration,
+    },
+}
+
+/// A built kernel.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// The bootable file.
+    pub bzimage: PathBuf,
+    /// The configuration it was built with.
+    pub config: PathBuf,
+    /// The pinned version.
+    pub version: String,
+    /// How long the build took when it was made, in seconds.
+    pub built_in: u64,
+}
+
+/// The kernel could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The lock file is not one.
+    #[error("kernel-config/source.lock can't be read: {0}")]
+    ParseLock(toml::de::Error),
+    /// The source could not be brought here.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A tool could not be started.
+    #[error("{tool} can't be started ({source}): run `cargo xtask deps`")]
+    StartTool {
+        /// Which.
+        tool: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A tool failed.
+    #[error("{tool} failed; the end of its output:\n{tail}")]
+    FinishTool {
+        /// Which.
+        tool: &'static str,
+        /// The last lines.
+        tail: String,
+    },
+    /// The configuration did not take effect.
+    #[error("the kernel's configuration is not what x86_64.config asks for:\n{0}\nmend the fragment: a dependency is missing, or something selects the symbol")]
+    CheckConfig(String),
+    /// A result could not be kept.
+    #[error("{path} can't be kept: {source}")]
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    name: String,
+    version: String,
+    arch: String,
+    suite: String,
+    sha256: String,
+}
+
+/// Builds the kernel, or finds it in the cache.
+pub fn build(cache: &Path, progress: &(dyn Fn(Step) + Sync)) -> Result<Kernel, BuildError> {
+    let source: Source = toml::from_str(crate::SOURCE_LOCK).map_err(BuildError::ParseLock)?;
+    let cache = Cache::open(cache)?;
+    let compiler = output("gcc", Command::new("gcc").arg("--version"))?;
+    let key = format!("{RECIPE}\n{}\n{}\n{compiler}", crate::SOURCE_LOCK, crate::FRAGMENT);
+    let key = &sha256_hex(key.as_bytes())[..32];
+    let dir = cache.directory::<BuildError>("kernels", key, |dir| {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let minutes = CPU_SECONDS.div_ceil(60 * jobs as u64);
+        progress(Step::Note(format!(
+            "building the kernel {}: about {minutes} min on {jobs} cores as fast as the one it was measured on",
+            source.version
+        )));
+        let package = DebianPackage {
+            name: source.name.clone(),
+            version: source.version.clone(),
+            arch: source.arch.clone(),
+            sha256: source.sha256.clone(),
+            purpose: Purpose::Tool,
+        };
+        let note = |text: &str| progress(Step::Note(text.to_owned()));
+        let deb = fetch_debian(&cache, &source.suite, &package, &note)?;
+        let started = Instant::now();
+        let scratch = cache.scratch()?;
+        make(&deb, scratch.path(), dir, jobs, progress)?;
+        put(&dir.join("seconds"), started.elapsed().as_secs().to_string().as_bytes())
+    })?;
+    let seconds = fs::read_to_string(dir.join("seconds")).unwrap_or_default();
+    Ok(Kernel {
+        bzimage: dir.join("bzImage"),
+        config: dir.join("config"),
+        version: source.version,
+        built_in: seconds.trim().parse().unwrap_or(0),
+    })
+}
+
+fn make(
+    deb: &Path,
+    scratch: &Path,
+    out: &Path,
+    jobs: usize,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<(), BuildError> {
+    progress(Step::Note("unpacking the kernel's source".to_owned()));
+    output("dpkg", Command::new("dpkg").arg("-x").arg(deb).arg(scratch))?;
+    let packed = fs::read_dir(scratch.join("usr/src"))
+        .ok()
+        .and_then(|entries| entries.flatten().map(|entry| entry.path()).find(|path| path.extension() == Some("xz".as_ref())));
+    let packed = packed.unwrap_or_default();
+    let source = scratch.join("source");
+    fs::create_dir(&source).map_err(|cause| BuildError::Keep { path: source.clone(), source: cause })?;
+    output("tar", Command::new("tar").args(["--strip-components=1", "-xf"]).arg(&packed).arg("-C").arg(&source))?;
+
+    let build = scratch.join("build");
+    let fragment = scratch.join("fragment");
+    put(&fragment, crate::FRAGMENT.as_bytes())?;
+    let command = |target: &str| {
+        let mut command = Command::new("make");
+        command.arg("-C").arg(&source).arg(format!("O={}", build.display())).arg(target);
+        command.arg(format!("-j{jobs}")).stdin(Stdio::null());
+        // Nothing of the building machine in the result.
+        command.env("KBUILD_BUILD_USER", "astromesh").env("KBUILD_BUILD_HOST", "build");
+        command.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01").env("KBUILD_BUILD_VERSION", "1");
+        command.env("LC_ALL", "C");
+        command
+    };
+    output("make", command("allnoconfig").env("KCONFIG_ALLCONFIG", &fragment))?;
+    let config = fs::read_to_string(build.join(".config")).unwrap_or_default();
+    let wrong = check::differences(crate::FRAGMENT, &config);
+    if !wrong.is_empty() {
+        let lines: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        return Err(BuildError::CheckConfig(lines.join("\n")));
+    }
+    compile(&mut command("bzImage"), progress)?;
+    let copy = |from: &str, to: &str| {
+        let to = out.join(to);
+        fs::copy(build.join(from), &to).map(drop).map_err(|source| BuildError::Keep { path: to, source })
+    };
+    copy("arch/x86/boot/bzImage", "bzImage")?;
+    copy(".config", "config")
+}
+
+/// Runs make, counting its lines.
+fn compile(command: &mut Command, progress: &(dyn Fn(Step) + Sync)) -> Result<(), BuildError> {
+    let start = |source| BuildError::StartTool { tool: "make", source };
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let started = Instant::now();
+    let errors = std::thread::spawn(move || {
+        let mut lines: Vec<String> = Vec::new();
+        for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines().map_while(Result::ok)) {
+            lines.push(line);
+            if lines.len() > 60 {
+                lines.remove(0);
+            }
+        }
+        lines.join("\n")
+    });
+    let mut done = 0;
+    for _ in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines().map_while(Result::ok)) {
+        done += 1;
+        if done % 10 == 0 {
+            let total = LINES.max(done + 1);
+            let per_line = started.elapsed() / u32::try_from(done).unwrap_or(u32::MAX);
+            let remaining = per_line * u32::try_from(total - done).unwrap_or(0);
+            progress(Step::Compiling { done, total, remaining });
+        }
+    }
+    let status = child.wait().map_err(start)?;
+    let tail = errors.join().unwrap_or_default();
+    if status.success() { Ok(()) } else { Err(BuildError::FinishTool { tool: "make", tail }) }
+}
+
+fn output(tool: &'static str, command: &mut Command) -> Result<String, BuildError> {
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|source| BuildError::StartTool { tool, source })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(BuildError::FinishTool { tool, tail: text + &String::from_utf8_lossy(&output.stderr) })
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    fs::write(path, bytes).map_err(|source| BuildError::Keep { path: path.to_owned(), source })
+}

@@ -1,0 +1,495 @@
+//! Gate of phase 0: the image boots on a verified root, the real runtime serves, a real question is answered by a
+//! provider outside the machine - and whatever is wrong is noticed, refused or healed, never served.
+//!
+//! What is asserted are facts: exit reasons from QEMU, errno values, root hashes from the device-mapper's table, an
+//! HMAC that only the provider could make. Every refusal has a twin beside it that shows the same test passing when
+//! nothing is refused. Run by `cargo xtask gate phase0`, which builds the images.
+
+use astromesh_proto::control::{Check, Mode, Outcome, Request, Status};
+use astromesh_qemu::node::{
+    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent, cmdline,
+    deliver, network,
+};
+use astromesh_qemu::{
+    Disk, ExitReason, Provider, QemuSockets, SocketSampler, Vm, http, pcap, relay_path, tamper,
+};
+use astromeshctl::client::{Client, ClientError};
+use astromeshctl::credentials::{GenOptions, generate};
+use astromeshctl::profile::Profile;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// A boot without the runtime takes a few seconds, emulated; this is for a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+/// How long a machine that must not serve may take to end itself: it waits half a minute for disks that never come.
+const ENDS_WITHIN: Duration = Duration::from_secs(180);
+
+fn images() -> &'static GateImages {
+    static IMAGES: OnceLock<GateImages> = OnceLock::new();
+    IMAGES.get_or_init(|| {
+        let path = std::env::var("ASTROMESH_GATE").expect("gates are run by `cargo xtask gate phase0`");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    })
+}
+
+fn provider() -> Result<Provider> {
+    Ok(Provider::start("throw-away-key", &[PROVIDER_NAME])?)
+}
+
+/// Boots `image` with `setup`, its network closed but for the provider.
+fn boot(image: &Image, setup: &Setup, provider: &Provider, by: Delivery) -> Result<Node> {
+    let nic = network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let vm = setup.deliver(image.machine().nic(nic), by).start()?;
+    Ok(Node { profile: setup.profile(&vm)?, vm })
+}
+
+/// Boots the probe, which is healthy in a few seconds.
+fn boot_probe() -> Result<Node> {
+    let provider = provider()?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let node = boot(&images().probe, &setup, &provider, Delivery::FwCfg)?;
+    node.wait_healthy()?;
+    Ok(node)
+}
+
+/// Has the probe do something, and returns what it found.
+fn probe(node: &Node, name: &str) -> Result<Value> {
+    let answer =
+        http::get(node.vm.host_address(API_PORT)?, &format!("/probe/{name}"), Duration::from_secs(240))?;
+    let found = answer.json()?;
+    assert!(found.get("broken").is_none() && answer.status == 200, "the probe broke: {found}");
+    Ok(found)
+}
+
+fn red(checks: &[Check]) -> Vec<&str> {
+    checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
+}
+
+fn service<'a>(status: &'a Status, name: &str) -> &'a astromesh_proto::control::Service {
+    status.services.iter().find(|service| service.name == name).expect("every service is in the status")
+}
+
+#[test]
+fn a_real_question_is_answered_from_outside_and_the_doctor_tells_green_from_red() -> Result {
+    let mut provider = provider()?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let mut node = boot(&images().release, &setup, &provider, Delivery::Smbios)?;
+    let sampler = SocketSampler::start(node.vm.pid());
+
+    // Health, and whose root it is: the device-mapper's table, through PID 1.
+    let status = node.wait_healthy()?;
+    assert_eq!(status.root_hash, images().release.root_hash);
+    assert_eq!((status.mode, status.node.as_str()), (Mode::Running, "node-1"));
+    assert!(status.addresses.iter().any(|address| address == "10.0.2.15"), "{:?}", status.addresses);
+    assert!(
+        status.addresses.iter().any(|address| address.starts_with("fec0:")),
+        "an address by router advertisement: {:?}",
+        status.addresses
+    );
+
+    // The round trip: only the provider can make this answer out of this nonce.
+    let nonce = "5eed0123456789ab";
+    let answer = node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
+    assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
+    assert!(provider.requests().iter().any(|request| request.path.ends_with("/chat/completions")));
+    let other = node.ask("assistant", "Please transform nonce:00ff00ff")?;
+    assert!(!other.contains(&provider.expected_answer(nonce)), "the answer depends on the question");
+
+    // Budgets of the processes, as the kernel counts them.
+    let ours: u64 = ["init", "net", "control"].iter().map(|name| service(&status, name).pss_kib).sum();
+    println!(
+        "PID 1: {} KiB resident; our services: {ours} KiB proportional",
+        service(&status, "init").rss_kib
+    );
+    assert!(service(&status, "init").rss_kib <= 2048, "{:?}", service(&status, "init"));
+    assert!(ours <= 8192, "{:?}", status.services);
+
+    // The boot is recorded: every stage, in order, and done.
+    let stages = node.boot()?;
+    let names: Vec<_> = stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["early", "root", "state", "config", "network", "control", "healthy", "agent"]);
+    assert!(stages.iter().all(|stage| stage.outcome == Outcome::Done), "{stages:?}");
+
+    // The doctor: green, red without the provider, green again with it.
+    let checks = node.doctor()?;
+    assert_eq!(red(&checks), Vec::<&str>::new(), "{checks:?}");
+    for name in ["root", "runtime", "agent/assistant", "provider/main", "clock", "space", "runtime/doctor"] {
+        assert!(checks.iter().any(|check| check.name == name), "no check {name}: {checks:?}");
+    }
+    provider.stop();
+    let checks = node.doctor()?;
+    assert!(red(&checks).contains(&"runtime/doctor"), "{checks:?}");
+    provider.restart()?;
+    assert_eq!(red(&node.doctor()?), Vec::<&str>::new());
+
+    // Who may not ask, learns nothing.
+    refused_without_a_certificate(&node, &setup)?;
+
+    // Killed, it is started again, and the node heals by itself.
+    let before = service(&node.status()?, "agent").clone();
+    node.request(&Request::RestartAgent)?;
+    let healed = node.wait_for("the node did not heal", astromesh_qemu::node::HEALTHY_WITHIN, |status| {
+        status.healthy && service(status, "agent").restarts > before.restarts
+    })?;
+    assert_ne!(service(&healed, "agent").pid, before.pid);
+    assert_eq!(service(&healed, "init").pid, 1);
+    let answer = node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
+    assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
+
+    // Nothing that QEMU opened for this guest, in all that time, was anywhere but on loopback.
+    let seen = sampler.stop();
+    assert!(seen.outside().is_empty(), "{:?}", seen.outside());
+
+    // Off by the button, cleanly; and then the doctor can't be asked.
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    let gone = Client::connect(&node.profile).err().map(|error| error.exit_code());
+    assert_eq!(gone, Some(astromeshctl::exit::UNREACHABLE));
+    Ok(())
+}
+
+/// No certificate, another authority's, the node's own: each refused, and none is told anything.
+fn refused_without_a_certificate(node: &Node, setup: &Setup) -> Result {
+    let endpoint = node.profile.endpoint.clone();
+    let stranger = generate(&GenOptions { node: "node-1".to_owned() })?;
+    let own = &setup.credentials;
+    let refused: [Option<(&str, &str)>; 3] = [
+        None,
+        Some((&stranger.client_cert_pem, &stranger.client_key_pem)),
+        Some((&own.node_cert_pem, &own.node_key_pem)),
+    ];
+    for identity in refused {
+        let profile = Profile::from_pem("node-1", &endpoint, &own.ca_pem, identity)?;
+        let answer = Client::connect(&profile).and_then(|mut client| client.request(&Request::Status));
+        let code = answer.as_ref().err().map(ClientError::exit_code);
+        assert_eq!(code, Some(astromeshctl::exit::REFUSED), "{answer:?}");
+    }
+    // The twin: the same question with the right certificate.
+    assert_eq!(node.status()?.node, "node-1");
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_fails_to_load_makes_the_doctor_red() -> Result {
+    let provider = provider()?;
+    let mut setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let mut broken = agent("broken", &format!("https://{PROVIDER_NAME}/v1"), "test-model");
+    broken["spec"]["orchestration"]["pattern"] = json!("no-such-pattern");
+    broken["spec"]["model"]["primary"]["provider"] = json!("no_such_provider");
+    setup.config["agents"].as_array_mut().expect("agents is a list").push(broken);
+    let mut node = boot(&images().release, &setup, &provider, Delivery::FwCfg)?;
+    // The runtime serves, and the node is not healthy for it.
+    let status =
+        node.wait_for("the runtime did not serve", astromesh_qemu::node::HEALTHY_WITHIN, |status| {
+            status.reason.contains("broken")
+        })?;
+    assert!(!status.healthy);
+    let checks = node.doctor()?;
+    let red = red(&checks);
+    assert!(red.contains(&"agent/broken"), "{checks:?}");
+    // The twin: the agent beside it is loaded, and the runtime itself is well.
+    assert!(!red.contains(&"agent/assistant") && !red.contains(&"runtime"), "{checks:?}");
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
+#[test]
+fn in_the_agents_place_nothing_of_the_root_can_be_changed_and_no_right_is_left() -> Result {
+    let mut node = boot_probe()?;
+    let writes = probe(&node, "writes")?;
+    let attempts = writes["attempts"].as_u64().unwrap_or(0);
+    assert!(attempts > 5000, "{writes}");
+    assert_eq!(writes["outcomes"], json!({ "EROFS": attempts }));
+
+    let rights = probe(&node, "rights")?;
+    assert_eq!(rights["uid"], json!([1000, 1000, 1000, 1000]));
+    assert_eq!(rights["groups"], json!([]));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(rights["status"][set], json!("0000000000000000"), "{rights}");
+    }
+    assert_eq!(rights["status"]["NoNewPrivs"], json!("1"));
+    // Its own pid namespace: it is the first, and sees no other.
+    assert_eq!((&rights["pid"], &rights["pids"]), (&json!(1), &json!([1])));
+    // No descriptor but its own socket and connection (and the directory that listed them).
+    let descriptors: Vec<_> =
+        rights["descriptors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert!(
+        descriptors.iter().all(|kind| *kind == "socket" || kind.starts_with("/proc/")),
+        "{descriptors:?}"
+    );
+    assert_eq!(rights["run"], json!(["agent", "net"]));
+    assert_eq!(rights["dev"], json!(["full", "null", "random", "shm", "urandom", "zero"]));
+    let mounts = &rights["mounts"];
+    assert_eq!(mounts["/"][1], json!("erofs"));
+    for (path, options) in [
+        ("/", "ro"),
+        ("/run", "ro"),
+        ("/var", "ro"),
+        ("/sys", "ro"),
+        ("/dev", "ro"),
+        ("/tmp", "nosuid"),
+        ("/tmp", "nodev"),
+        ("/tmp", "noexec"),
+        ("/var/lib/astromesh", "noexec"),
+        ("/proc", "noexec"),
+    ] {
+        let found = mounts[path][0].as_str().unwrap_or_default();
+        assert!(found.split(',').any(|option| option == options), "{path} is {found}, not {options}");
+    }
+    assert_eq!(rights["core"], json!([0, 0]));
+    assert_eq!(
+        (&rights["tmp"], &rights["home"]),
+        (&json!("ok"), &json!("ok")),
+        "the twin: these may be written"
+    );
+    assert_eq!(rights["setuid"], json!("EPERM"));
+    assert_eq!(rights["unshare"], json!("EPERM"));
+    assert_ne!(rights["kernel"], json!("ok"));
+    assert_eq!(rights["keys"], json!(["PROVIDER_KEY"]));
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
+#[test]
+fn a_fork_bomb_of_orphans_ends_at_its_limit_and_the_node_lives_on() -> Result {
+    let mut node = boot_probe()?;
+    let before = node.status()?;
+    let bomb = probe(&node, "orphans")?;
+    let made = bomb["made"].as_u64().unwrap_or(0);
+    // The cgroup's limit of 512, less the probe itself and its last child.
+    assert!((400..=512).contains(&made), "{bomb}");
+    assert_eq!(bomb["reason"], json!("EAGAIN"));
+    // PID 1 still answers, and kills the whole crowd at one word.
+    let during = node.status()?;
+    assert_eq!(service(&during, "agent").pid, service(&before, "agent").pid);
+    node.request(&Request::RestartAgent)?;
+    let after = node.wait_for("the node did not heal", SOON, |status| {
+        status.healthy && service(status, "agent").restarts == 1
+    })?;
+    assert_eq!(service(&after, "init").pid, 1);
+    for name in ["net", "control"] {
+        assert_eq!(service(&after, name).restarts, 0, "{name}");
+        assert_eq!(service(&after, name).pid, service(&before, name).pid, "{name}");
+    }
+    // Nothing of the crowd is left: the same bomb finds the same room.
+    let again = probe(&node, "orphans")?;
+    assert_eq!(again["made"], bomb["made"]);
+    node.vm.kill();
+    Ok(())
+}
+
+#[test]
+fn no_packet_of_a_guest_reaches_the_hosts_network() -> Result {
+    let provider = provider()?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let capture = std::env::temp_dir().join(format!("astromesh-closed-{}.pcap", std::process::id()));
+    let nic = network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port()).capture(&capture);
+    let vm = setup.deliver(images().probe.machine().nic(nic), Delivery::FwCfg).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    let sampler = SocketSampler::start(node.vm.pid());
+    node.wait_healthy()?;
+    let reached = probe(&node, "reach")?;
+    for (address, result) in reached.as_object().into_iter().flatten() {
+        assert!(
+            result != "connected" && result.as_str().is_some_and(|text| text.len() < 20),
+            "{address}: {result}"
+        );
+    }
+    let seen = sampler.stop();
+    assert!(seen.outside().is_empty(), "{:?}", seen.outside());
+    // The twin: the sampler does see sockets - the host's own connection through the forward is one.
+    let open = std::net::TcpStream::connect(node.vm.host_address(API_PORT)?)?;
+    assert!(!QemuSockets::of(node.vm.pid())?.inet.is_empty());
+    drop(open);
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    // And on the wire: the guest did send, and nobody out there answered.
+    for address in ["198.51.100.1", "169.254.169.254", "192.0.2.1"] {
+        let talk = pcap::conversation(&capture, address.parse()?)?;
+        assert!(!talk.sent.is_empty(), "{address}: the guest sent nothing, so nothing was shown");
+        assert_eq!(talk.answered, 0, "{address}");
+    }
+    std::fs::remove_file(capture).ok();
+    Ok(())
+}
+
+/// A disk of `image` with one byte flipped, and a machine that boots it with `line`.
+fn machine_with(image: &Image, flip: Option<u64>, line: &str) -> Result<(Node, tempfile::TempDir)> {
+    let provider = provider()?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let directory = tempfile::tempdir()?;
+    let disk: PathBuf = directory.path().join("disk.raw");
+    tamper::copy_image(&image.disk, &disk)?;
+    if let Some(offset) = flip {
+        tamper::flip_byte(&disk, offset)?;
+    }
+    let nic = network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let machine = Vm::builder()
+        .kernel(&image.kernel)
+        .initrd(&image.initrd)
+        .cmdline(line)
+        .disk(Disk::new(&disk))
+        .watchdog()
+        .rng()
+        .memory_mib(1024)
+        .cpus(2)
+        .nic(nic);
+    let vm = setup.deliver(machine, Delivery::FwCfg).start()?;
+    Ok((Node { profile: setup.profile(&vm)?, vm }, directory))
+}
+
+/// Where a partition begins, by its place in the table.
+fn partition_start(image: &Image, number: u32) -> Result<u64> {
+    use astromesh_verity::{Gpt, SectorSize};
+    let mut start = vec![0; SectorSize::B512.table_bytes()];
+    std::io::Read::read_exact(&mut std::fs::File::open(&image.disk)?, &mut start)?;
+    let table = Gpt::parse(&start, SectorSize::B512)?;
+    let found = table.partitions().find(|partition| partition.number == number);
+    Ok(found.ok_or("no such partition")?.first_lba * 512)
+}
+
+/// The machine restarts by itself, and nobody ever got an answer from it.
+fn restarts_without_serving(mut node: Node) -> Result {
+    let api = node.vm.host_address(API_PORT)?;
+    let deadline = std::time::Instant::now() + ENDS_WITHIN;
+    while node.vm.is_running() && std::time::Instant::now() < deadline {
+        let served = http::get(api, "/v1/health", Duration::from_secs(2));
+        assert!(served.is_err(), "it served: {served:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestReset, "{}", node.vm.serial().tail());
+    Ok(())
+}
+
+#[test]
+fn one_flipped_byte_at_the_start_of_the_root_restarts_the_machine_and_never_serves() -> Result {
+    let image = &images().probe;
+    // The first block holds the superblock of the file system.
+    let (node, _disk) = machine_with(image, Some(partition_start(image, 1)? + 1024 + 64), &image.cmdline())?;
+    restarts_without_serving(node)
+}
+
+#[test]
+fn one_flipped_byte_in_the_hash_tree_restarts_the_machine_and_never_serves() -> Result {
+    let image = &images().probe;
+    // Block 0 is the superblock, block 1 the top of the tree: every read needs it.
+    let (node, _disk) = machine_with(image, Some(partition_start(image, 2)? + 4096 + 7), &image.cmdline())?;
+    restarts_without_serving(node)
+}
+
+#[test]
+fn one_flipped_byte_that_is_read_late_restarts_the_machine_then() -> Result {
+    let image = &images().probe;
+    let (mut node, _disk) =
+        machine_with(image, Some(partition_start(image, 1)? + images().cold_offset), &image.cmdline())?;
+    node.wait_healthy()?;
+    assert!(probe(&node, "cold").is_err(), "the file was read");
+    assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestReset, "{}", node.vm.serial().tail());
+    Ok(())
+}
+
+#[test]
+fn twin_the_same_byte_is_served_when_the_root_hash_vouches_for_it() -> Result {
+    let image = &images().consistent;
+    assert_ne!(image.root_hash, images().probe.root_hash);
+    let (mut node, _disk) = machine_with(image, None, &image.cmdline())?;
+    node.wait_healthy()?;
+    assert_eq!(probe(&node, "cold")?["bytes"], json!(16 * 4096));
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
+#[test]
+fn a_root_hash_that_no_disk_has_never_mounts() -> Result {
+    let image = &images().probe;
+    let mut wrong = image.root_hash.clone();
+    wrong.replace_range(..1, if wrong.starts_with('0') { "1" } else { "0" });
+    let (node, _disk) = machine_with(image, None, &cmdline(&wrong))?;
+    restarts_without_serving(node)
+}
+
+#[test]
+fn a_root_under_another_roots_name_never_mounts() -> Result {
+    let image = &images().mislabelled;
+    let (node, _disk) = machine_with(image, None, &image.cmdline())?;
+    restarts_without_serving(node)
+}
+
+#[test]
+fn a_wrong_machine_config_means_maintenance_and_no_agent() -> Result {
+    let provider = provider()?;
+    let wrong: [(&str, fn(&mut Value)); 3] = [
+        ("runtime.colour", |config| config["runtime"]["colour"] = json!("blue")),
+        ("agents[0].metadata.name", |config| config["agents"][0]["metadata"]["name"] = json!(7)),
+        ("node", |config| {
+            config.as_object_mut().expect("the config is a map").remove("node");
+        }),
+    ];
+    for (path, break_it) in wrong {
+        let mut setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+        break_it(&mut setup.config);
+        let mut node = boot(&images().probe, &setup, &provider, Delivery::Smbios)?;
+        let status = node.wait_for("the node was not in maintenance mode", SOON, |status| {
+            status.mode == Mode::Maintenance
+        })?;
+        assert!(status.reason.contains(path), "{path}: {}", status.reason);
+        assert!(!status.healthy);
+        assert_eq!(service(&status, "agent").pid, 0, "no agent");
+        let served = http::get(node.vm.host_address(API_PORT)?, "/v1/health", Duration::from_secs(5));
+        assert!(served.is_err(), "{served:?}");
+        assert!(red(&node.doctor()?).contains(&"config"));
+        assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    }
+    Ok(())
+}
+
+#[test]
+fn bytes_that_are_no_machine_config_leave_every_door_closed() -> Result {
+    let provider = provider()?;
+    let mut oversized = serde_json::to_vec(&Setup::new(provider.ca_pem(), "throw-away-key")?.config)?;
+    oversized.resize(1024 * 1024 + 1, b' ');
+    for bytes in [b"\xff\xfe\x00 not text".to_vec(), oversized] {
+        let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+        let nic = network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port());
+        let mut vm = deliver(images().probe.machine().nic(nic), &bytes, Delivery::FwCfg).start()?;
+        // The end of the boot is the one thing there is to wait for; what is asserted are closed ports.
+        vm.serial().expect("boot is over", SOON)?;
+        let profile = setup.profile(&vm)?;
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(Client::connect(&profile).is_err());
+        assert!(http::get(vm.host_address(API_PORT)?, "/v1/health", Duration::from_secs(5)).is_err());
+        assert_eq!(vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_machine_config_on_a_labelled_drive_is_found() -> Result {
+    let provider = provider()?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let directory = tempfile::tempdir()?;
+    let drive = directory.path().join("config.img");
+    labelled_drive(&drive, setup.config.to_string().as_bytes())?;
+    let nic = network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let vm = images().probe.machine().nic(nic).disk(Disk::new(&drive).read_only()).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    let status = node.wait_healthy()?;
+    assert_eq!((status.node.as_str(), status.mode), ("node-1", Mode::Running));
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
+/// A FAT volume labelled `ASTROMESH` with the machine-config on it.
+fn labelled_drive(path: &std::path::Path, config: &[u8]) -> Result {
+    use std::io::Write as _;
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(path)?;
+    file.set_len(4 << 20)?;
+    fatfs::format_volume(&file, fatfs::FormatVolumeOptions::new().volume_label(*b"ASTROMESH  "))?;
+    let volume = fatfs::FileSystem::new(&file, fatfs::FsOptions::new())?;
+    volume.root_dir().create_file("machine-config.yaml")?.write_all(config)?;
+    volume.unmount()?;
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Promise: the launcher serves the declared agents on one address, says when it is ready, and ends as it should.
+//!
+//! It runs from the staged tree through the tree's own `ld.so`, on loopback with a port of the kernel's choice, against
+//! a model provider that is a thread of this test.
+
+#![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion")]
+
+use astromesh_rootfs::{BuildOptions, build};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
+
+fn stage() -> PathBuf {
+    let out = tempfile::tempdir().unwrap();
+    build(&BuildOptions::new(out.path(), "0.0.0").unwrap(), &|line| eprintln!("{line}")).unwrap().stage
+}
+
+/// The launcher as `init` executes it, but through the tree's own linker.
+fn launcher(config: &Path, port: u16) -> Command {
+    let stage = stage();
+    let mut command = Command::new(stage.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(stage.join("usr/lib/x86_64-linux-gnu"));
+    command.arg(stage.join("usr/bin/python3.13")).args(["-I", "-S", "-B"]);
+    command.arg(stage.join("usr/lib/astromesh/launch.pyc")).env_clear();
+    command.env("ASTROMESH_CONFIG_DIR", config).env("ASTROMESH_PERSIST_AGENTS", "0");
+    command.env("ASTROMESH_LISTEN", format!("127.0.0.1:{port}")).env("KEY", "secret");
+    command
+}
+
+/// A runtime process and the directory it is configured from.
+struct Runtime {
+    child: Option<Child>,
+    config: tempfile::TempDir,
+    port: u16,
+}
+
+impl Runtime {
+    /// Starts the runtime with one agent document.
+    fn start(agent: &str) -> Self {
+        let config = tempfile::tempdir().unwrap();
+        fs::create_dir(config.path().join("agents")).unwrap();
+        fs::write(config.path().join("agents/one.agent.yaml"), agent).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = launcher(config.path(), port);
+        // Readiness is written to standard output, here a file.
+        let ready = fs::File::create(config.path().join("ready")).unwrap();
+        command.env("NOTIFY_FD", "1").stdin(Stdio::null()).stdout(ready).stderr(Stdio::piped());
+        Self { child: Some(command.spawn().unwrap()), config, port }
+    }
+
+    /// Waits until the runtime has said that it is ready; false when it ended first.
+    fn is_ready(&mut self) -> bool {
+        let begun = Instant::now();
+        let child = self.child.as_mut().unwrap();
+        while begun.elapsed() < READY_TIMEOUT {
+            if fs::read(self.config.path().join("ready")).unwrap() == b"ready\n" {
+                return true;
+            }
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    /// One request; the whole response.
+    fn request(&self, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+
+    /// Sends SIGTERM and collects the end.
+    fn stop(mut self) -> Output {
+        let child = self.child.take().unwrap();
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        child.wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Reads a request to the end of its body, since closing with bytes unread would reset the connection.
+fn read_request(stream: &mut TcpStream) {
+    let (mut request, mut byte) = (Vec::new(), [0]);
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        request.push(byte[0]);
+    }
+    let head = String::from_utf8(request).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    stream.read_exact(&mut vec![0; length.unwrap_or(0)]).unwrap();
+}
+
+/// A model provider that answers every request alike, and the port it listens on.
+fn provider() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            read_request(&mut stream);
+            let body = r#"{"id":"1","object":"chat.completion","model":"m","data":[],"choices":[{"index":0,
+                "finish_reason":"stop","message":{"role":"assistant","content":"hello from the model"}}],
+                "usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#;
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n";
+            let _ = write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    port
+}
+
+fn agent(port: u16) -> String {
+    format!(
+        "apiVersion: astromesh/v1\nkind: Agent\nmetadata: {{name: greeter}}\nspec:\n  model:\n    primary:\n      \
+         provider: openai_compat\n      model: m\n      endpoint: http://127.0.0.1:{port}/v1\n      \
+         api_key_env: KEY\n  prompts: {{system: Greet.}}\n"
+    )
+}
+
+#[test]
+fn a_declared_agent_is_listed_runs_and_the_launcher_ends_with_0() {
+    let mut runtime = Runtime::start(&agent(provider()));
+    assert!(runtime.is_ready());
+    assert!(runtime.request("GET /v1/health", "").starts_with("HTTP/1.1 200"));
+    let agents = runtime.request("GET /v1/agents", "");
+    assert!(agents.contains(r#""name":"greeter""#) && agents.contains(r#""status":"deployed""#), "{agents}");
+    let doctor = runtime.request("GET /v1/system/doctor", "");
+    assert!(doctor.contains(r#""healthy":true"#), "{doctor}");
+    let answer = runtime.request("POST /v1/agents/greeter/run", r#"{"query":"hi","session_id":"s"}"#);
+    assert!(answer.contains("hello from the model") && answer.contains(r#""tokens_in":7"#), "{answer}");
+    // What the launcher imports late or replaces still works: the schema needs every deferred validator.
+    assert!(runtime.request("GET /openapi.json", "").starts_with("HTTP/1.1 200"));
+    let end = runtime.stop();
+    assert_eq!(end.status.code(), Some(0), "{}", String::from_utf8_lossy(&end.stderr));
+}
+
+#[test]
+fn a_websocket_upgrade_is_answered() {
+    let mut runtime = Runtime::start(&agent(1));
+    assert!(runtime.is_ready());
+    let mut stream = TcpStream::connect(("127.0.0.1", runtime.port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head =
+        "GET /v1/ws/agent/greeter HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+    write!(stream, "{head}sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        .unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 101");
+}
+
+#[test]
+fn sigterm_while_starting_ends_with_0() {
+    let runtime = Runtime::start(&agent(1));
+    // Well inside the imports, after the launcher's first lines.
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(runtime.stop().status.code(), Some(0));
+}
+
+#[test]
+fn a_document_without_a_spec_is_a_failed_start_with_its_reason() {
+    let mut runtime = Runtime::start("apiVersion: astromesh/v1\nkind: Agent\nmetadata: {name: greeter}\n");
+    assert!(!runtime.is_ready());
+    let end = runtime.child.take().unwrap().wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(1));
+    assert!(stderr.contains("Traceback"), "{stderr}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_a_failed_start() {
+    let mut first = Runtime::start(&agent(1));
+    assert!(first.is_ready());
+    let second = launcher(first.config.path(), first.port).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+}

@@ -1,0 +1,144 @@
+//! From source to a bootable image in `out/`: kernel, init, root, hash tree, disk.
+
+use crate::progress::Progress;
+use crate::{initrd, project};
+use anyhow::{Context as _, Result, bail};
+use astromesh_kernel::Step;
+use astromesh_rootfs::{BuildOptions, Cache, RootImage, Tools, disk, lock::DebianLock};
+use astromesh_verity::{BLOCK_SIZE, RootHash, Salt, Superblock, Uuid, partition_uuids};
+use astromesh_qemu::node::Image;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where `init` is built for.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// UUID in the verity superblock. Fixed: the root hash is what identifies a root.
+const VERITY_UUID: Uuid = Uuid::from_u128(0xa57e_0c1e_0e0f_5000_8002_0000_0076_7274);
+
+/// Builds everything.
+pub fn build() -> Result<Image> {
+    let progress = Progress::new();
+    let out = project().join("out");
+    fs::create_dir_all(&out).with_context(|| format!("{} can't be made", out.display()))?;
+
+    let cache = Cache::default_path()?;
+    let kernel = astromesh_kernel::build(&cache, &|step| match step {
+        Step::Note(text) => progress.note(&text),
+        Step::Compiling { done, total, remaining } => progress.fraction("kernel", done, total, remaining),
+    })?;
+    progress.note("building init");
+    let init = build_init()?;
+    let root = astromesh_rootfs::build(
+        &BuildOptions::new(&out, env!("CARGO_PKG_VERSION"))?,
+        &|text| progress.note(text),
+    )?;
+    progress.note("putting the disk together");
+    let image = assemble(&out, &kernel.bzimage, &init, &root)?;
+    let json = serde_json::to_vec_pretty(&image)?;
+    fs::write(out.join("image.json"), json).context("out/image.json can't be written")?;
+    Ok(image)
+}
+
+/// Builds `init` as it goes onto the node, and makes sure it is static-pie.
+fn build_init() -> Result<PathBuf> {
+    let project = project();
+    let flags = [
+        "-Ctarget-feature=+crt-static",
+        "-Crelocation-model=pie",
+        // Nothing of the building machine in the binary.
+        &format!("--remap-path-prefix={}=/astromesh-os", project.display()),
+        &format!("--remap-path-prefix={}=/cargo", cargo_home().display()),
+    ]
+    .join("\u{1f}");
+    let output = Command::new(env!("CARGO"))
+        .current_dir(&project)
+        .args(["build", "--quiet", "--locked", "--package", "init", "--profile", "node", "--target", TARGET])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .stdin(Stdio::null())
+        .output()
+        .context("cargo can't be started")?;
+    if !output.status.success() {
+        bail!("building init failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let init = project.join("target").join(TARGET).join("node/init");
+    astromesh_rootfs::require_static_pie(&init)?;
+    Ok(init)
+}
+
+fn cargo_home() -> PathBuf {
+    std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    )
+}
+
+/// Puts a bootable disk around a root.
+pub fn assemble(out: &Path, kernel: &Path, init: &Path, root: &RootImage) -> Result<Image> {
+    assemble_as(out, kernel, init, root, None)
+}
+
+/// The same, if need be under the name of another root hash: for gates that boot what is wrong on purpose.
+pub fn assemble_as(
+    out: &Path,
+    kernel: &Path,
+    init: &Path,
+    root: &RootImage,
+    name: Option<RootHash>,
+) -> Result<Image> {
+    let copy = |from: &Path, name: &str| -> Result<PathBuf> {
+        let to = out.join(name);
+        fs::copy(from, &to).with_context(|| format!("{} can't be written", to.display()))?;
+        Ok(to)
+    };
+    let kernel = copy(kernel, "bzImage")?;
+    let init = copy(init, "init")?;
+    let initrd = out.join("initrd.zst");
+    initrd::write(&init, &initrd)?;
+
+    let verity = out.join("root.verity");
+    let hash = hash_tree(&root.erofs, &verity)?;
+    let hash = name.unwrap_or(hash);
+    let ids = partition_uuids(&hash);
+    let cache = Cache::open(&Cache::default_path()?)?;
+    let tools = Tools::open(&cache, &DebianLock::load()?, &|_| ())?;
+    let var = out.join("var.ext4");
+    disk::make_var(&tools, &var)?;
+    let disk = out.join("disk.raw");
+    disk::assemble(
+        &disk::Contents {
+            root: &root.erofs,
+            root_partuuid: &ids.root.to_string(),
+            verity: &verity,
+            verity_partuuid: &ids.verity.to_string(),
+            var: &var,
+        },
+        &disk,
+    )?;
+    fs::remove_file(var).ok();
+    Ok(Image {
+        kernel,
+        initrd,
+        init,
+        disk,
+        root: root.erofs.clone(),
+        verity,
+        stage: root.stage.clone(),
+        manifest: root.manifest.clone(),
+        root_hash: hash.to_string(),
+    })
+}
+
+/// Writes the hash tree of `root` and returns its root hash. The salt is fixed, like the UUID it is made of: the same
+/// root has the same hash wherever it is built, and who can choose a root's content has the signing key anyway.
+fn hash_tree(root: &Path, out: &Path) -> Result<RootHash> {
+    let data = File::open(root).with_context(|| format!("{} can't be read", root.display()))?;
+    let blocks = data.metadata()?.len() / BLOCK_SIZE as u64;
+    let salt = Salt::new(VERITY_UUID.as_bytes())?;
+    let superblock = Superblock::new(VERITY_UUID, blocks, salt)?;
+    let mut tree = File::create(out).with_context(|| format!("{} can't be written", out.display()))?;
+    let hash = astromesh_verity::format(&data, &superblock, &mut tree)?;
+    tree.sync_all()?;
+    Ok(hash)
+}

@@ -1,0 +1,253 @@
+//! What the image weighs, against `size-budget.toml` and against the last saved figures.
+
+use crate::{image, project};
+use anyhow::{Context as _, Result, bail};
+use astromesh_qemu::node::Image;
+use astromesh_rootfs::components;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(Args, Default)]
+pub struct SizeArguments {
+    /// As JSON
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// As Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// Remember these figures as those that later ones are compared with
+    #[arg(long)]
+    save: bool,
+}
+
+/// `size-budget.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Budget {
+    image: Whole,
+    component: BTreeMap<String, Component>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    limit: u64,
+    goal: u64,
+    #[expect(dead_code, reason = "for whoever reads the file; required, so that nobody leaves it out")]
+    reason: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Component {
+    ceiling: u64,
+    reason: String,
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Line {
+    component: String,
+    bytes: u64,
+    ceiling: u64,
+    /// Against the saved figures; 0 where there are none.
+    change: i64,
+}
+
+/// The saved figures: bytes of each component.
+type Sizes = BTreeMap<String, u64>;
+
+/// The command.
+pub fn report(arguments: &SizeArguments) -> Result<()> {
+    let description = project().join("out/image.json");
+    let image = if description.is_file() { Image::load(&description)? } else { image::build()? };
+    let sizes = measure(&image)?;
+    let budget: Budget = toml::from_str(&fs::read_to_string(project().join("size-budget.toml"))?)
+        .context("size-budget.toml is not a budget")?;
+    let lines = compare(&budget, &sizes, &saved())?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+    } else if arguments.markdown {
+        print!("{}", markdown(&lines));
+    } else {
+        println!("{}", table(&lines));
+    }
+    if arguments.save {
+        let path = saved_path();
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        fs::write(&path, serde_json::to_string_pretty(&sizes)? + "\n")?;
+    }
+    judge(&budget, &lines)
+}
+
+fn saved_path() -> PathBuf {
+    project().join("bench/size.json")
+}
+
+fn saved() -> Sizes {
+    fs::read(saved_path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// The stored bytes of each component.
+fn measure(image: &Image) -> Result<Sizes> {
+    let length = |path: &Path| -> Result<u64> {
+        Ok(fs::metadata(path).with_context(|| format!("{} is not there: run `cargo xtask build`", path.display()))?.len())
+    };
+    let root = length(&image.root)?;
+    let parts = components(&image.stage)
+        .with_context(|| format!("{} is not there: run `cargo xtask build`", image.stage.display()))?
+        .scaled_to(root);
+    let named = parts.python + parts.wheels + parts.libraries;
+    Ok(BTreeMap::from([
+        ("kernel".to_owned(), length(&image.kernel)?),
+        ("init".to_owned(), length(&image.initrd)?),
+        ("python".to_owned(), parts.python),
+        ("wheels".to_owned(), parts.wheels),
+        ("libraries".to_owned(), parts.libraries),
+        // What rounding left over too, so that the parts make up the whole.
+        ("other".to_owned(), root - named),
+        ("verity".to_owned(), length(&image.verity)?),
+    ]))
+}
+
+fn compare(budget: &Budget, sizes: &Sizes, before: &Sizes) -> Result<Vec<Line>> {
+    if let Some(unknown) = budget.component.keys().find(|name| !sizes.contains_key(*name)) {
+        bail!("size-budget.toml has a ceiling for {unknown:?}, which is no component of the image");
+    }
+    sizes
+        .iter()
+        .map(|(name, &bytes)| {
+            let component = budget
+                .component
+                .get(name)
+                .with_context(|| format!("size-budget.toml has no ceiling for {name:?}: give it one, and the reason"))?;
+            let change = before.get(name).map_or(0, |&then| bytes.cast_signed() - then.cast_signed());
+            Ok(Line { component: name.clone(), bytes, ceiling: component.ceiling, change })
+        })
+        .collect()
+}
+
+/// Fails when anything is over its ceiling, naming the largest growers.
+fn judge(budget: &Budget, lines: &[Line]) -> Result<()> {
+    let total: u64 = lines.iter().map(|line| line.bytes).sum();
+    let mut wrong = String::new();
+    for line in lines.iter().filter(|line| line.bytes > line.ceiling) {
+        let reason = budget.component.get(&line.component).map_or("", |component| component.reason.as_str());
+        let _ = writeln!(
+            wrong,
+            "{} is {} over its ceiling of {} ({reason})",
+            line.component,
+            megabytes(line.bytes - line.ceiling),
+            megabytes(line.ceiling)
+        );
+    }
+    if total > budget.image.limit {
+        let _ = writeln!(wrong, "the image is over its limit of {}", megabytes(budget.image.limit));
+    }
+    if total > budget.image.goal {
+        let _ = writeln!(wrong, "the image is over this phase's goal of {}", megabytes(budget.image.goal));
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut growers: Vec<_> = lines.iter().filter(|line| line.change > 0).collect();
+    growers.sort_by_key(|line| -line.change);
+    for line in growers.iter().take(3) {
+        let _ = writeln!(wrong, "grown most: {} by {} bytes", line.component, line.change);
+    }
+    bail!("{}", wrong.trim_end())
+}
+
+fn table(lines: &[Line]) -> Table {
+    let total: u64 = lines.iter().map(|line| line.bytes).sum();
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["component", "size", "share", "ceiling", "change"]);
+    for column in 1..5 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for line in lines {
+        table.add_row(cells(line, total));
+    }
+    let ceiling = lines.iter().map(|line| line.ceiling).sum();
+    let change = lines.iter().map(|line| line.change).sum();
+    table.add_row(cells(&Line { component: "image".to_owned(), bytes: total, ceiling, change }, total));
+    table
+}
+
+fn markdown(lines: &[Line]) -> String {
+    let total: u64 = lines.iter().map(|line| line.bytes).sum();
+    let ceiling = lines.iter().map(|line| line.ceiling).sum();
+    let change = lines.iter().map(|line| line.change).sum();
+    let whole = Line { component: "**image**".to_owned(), bytes: total, ceiling, change };
+    let mut text = String::from("| component | size | share | ceiling | change |\n|---|--:|--:|--:|--:|\n");
+    for line in lines.iter().chain([&whole]) {
+        let _ = writeln!(text, "| {} |", cells(line, total).join(" | "));
+    }
+    text
+}
+
+fn cells(line: &Line, total: u64) -> [String; 5] {
+    let change = if line.change == 0 { "-".to_owned() } else { format!("{:+} B", line.change) };
+    let share = format!("{} %", line.bytes * 100 / total.max(1));
+    [line.component.clone(), megabytes(line.bytes), share, megabytes(line.ceiling), change]
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{:02} MB", bytes / 1_000_000, bytes % 1_000_000 / 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(ceiling: u64, limit: u64) -> Budget {
+        let component = Component { ceiling, reason: "because".to_owned() };
+        Budget {
+            image: Whole { limit, goal: limit, reason: String::new() },
+            component: BTreeMap::from([("kernel".to_owned(), component)]),
+        }
+    }
+
+    fn sizes(bytes: u64) -> Sizes {
+        BTreeMap::from([("kernel".to_owned(), bytes)])
+    }
+
+    #[test]
+    fn a_byte_over_the_ceiling_fails_and_names_what_grew() {
+        let budget = budget(100, 1000);
+        let lines = compare(&budget, &sizes(100), &sizes(90)).unwrap();
+        assert!(judge(&budget, &lines).is_ok());
+        let lines = compare(&budget, &sizes(101), &sizes(90)).unwrap();
+        let error = judge(&budget, &lines).unwrap_err().to_string();
+        assert!(error.contains("kernel") && error.contains("because") && error.contains("by 11 bytes"), "{error}");
+    }
+
+    #[test]
+    fn an_image_over_its_limit_fails_with_every_component_inside_its_own() {
+        let budget = budget(5000, 1000);
+        let lines = compare(&budget, &sizes(1001), &Sizes::new()).unwrap();
+        assert!(judge(&budget, &lines).is_err());
+    }
+
+    #[test]
+    fn a_component_without_a_ceiling_and_a_ceiling_without_a_component_are_refused() {
+        let extra = BTreeMap::from([("kernel".to_owned(), 1), ("shell".to_owned(), 1)]);
+        assert!(compare(&budget(1, 1), &extra, &Sizes::new()).is_err());
+        assert!(compare(&budget(1, 1), &Sizes::new(), &Sizes::new()).is_err());
+    }
+
+    #[test]
+    fn the_projects_own_budget_is_one() {
+        let text = fs::read_to_string(project().join("size-budget.toml")).unwrap();
+        let budget: Budget = toml::from_str(&text).unwrap();
+        assert!(budget.component.values().all(|component| !component.reason.is_empty()));
+    }
+}

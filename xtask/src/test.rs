@@ -1,0 +1,76 @@
+//! `cargo xtask test`: everything CI runs, in the order in which it fails fastest; and gates by themselves.
+
+use crate::size::{self, SizeArguments};
+use crate::{deps, image, project, variants};
+use anyhow::{Context as _, Result, bail};
+use std::process::Command;
+use std::time::Instant;
+
+/// The gates: test files of the `qemu` crate.
+const GATES: &[&str] = &["phase0"];
+
+/// Everything.
+pub fn everything() -> Result<()> {
+    deps::install()?;
+    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("lints", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])
+    })?;
+    step("image", || image::build().map(drop))?;
+    step("unit tests", || cargo(&["test", "--workspace", "--locked", "--quiet", "--lib", "--bins"]))?;
+    step("integration tests", || {
+        for (package, test) in OTHER_TESTS {
+            cargo(&["test", "--package", package, "--locked", "--quiet", "--test", test])?;
+        }
+        Ok(())
+    })?;
+    step("size", || size::report(&SizeArguments::default()))?;
+    for name in GATES {
+        step(&format!("gate {name}"), || gate(name, None))?;
+    }
+    Ok(())
+}
+
+/// Integration tests that boot no image of ours.
+const OTHER_TESTS: &[(&str, &str)] = &[
+    ("astromeshctl", "client"),
+    ("astromeshctl", "command"),
+    ("astromesh-rootfs", "promises"),
+];
+
+/// Builds what a gate boots, and runs it.
+pub fn gate(name: &str, only: Option<&str>) -> Result<()> {
+    if !GATES.contains(&name) {
+        bail!("there is no gate {name:?}; there are: {}", GATES.join(", "));
+    }
+    deps::install()?;
+    let image = image::build()?;
+    variants::build(&image)?;
+    let out = project().join("out");
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(project()).args(["test", "--release", "--locked", "--package", "astromesh-qemu", "--test", name]);
+    command.args(["--", "--test-threads=1"]);
+    command.args(only);
+    command.env("ASTROMESH_GATE", out.join("gate.json"));
+    status(&mut command)
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("\n== {name}");
+    let started = Instant::now();
+    work().with_context(|| format!("{name} failed"))?;
+    println!("== {name}: {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    status(Command::new(env!("CARGO")).current_dir(project()).args(arguments))
+}
+
+fn status(command: &mut Command) -> Result<()> {
+    let status = command.stdin(std::process::Stdio::null()).status().context("cargo can't be started")?;
+    if !status.success() {
+        bail!("cargo ended with {status}");
+    }
+    Ok(())
+}

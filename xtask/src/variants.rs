@@ -1,0 +1,83 @@
+//! Images that are wrong, or talkative, on purpose: what the gates boot beside the release. Described in
+//! `out/gate.json`.
+
+use crate::{image, project};
+use anyhow::{Context as _, Result};
+use astromesh_qemu::node::{GateImages, Image};
+use astromesh_rootfs::{Components, RootImage, variant};
+use std::fs;
+use std::path::Path;
+
+/// Length of the file that nobody reads: a few blocks.
+const COLD_BYTES: usize = 16 * 4096;
+
+/// Builds them around the release.
+pub fn build(release: &Image) -> Result<GateImages> {
+    let out = project().join("out");
+    let base = RootImage {
+        erofs: release.root.clone(),
+        manifest: release.manifest.clone(),
+        stage: release.stage.clone(),
+        components: Components::default(),
+    };
+    let cold = cold_content();
+    let source = project().join("qemu/tests/probe/launch.py");
+    let root = variant::with_launcher(&base, &source, &cold, &out.join("probe"))?;
+    let probe = image::assemble(&out.join("probe"), &release.kernel, &release.init, &root)?;
+
+    // The same root with one byte of the unread file changed, and everything about it consistent again.
+    let offset = find(&root.erofs, &cold)?;
+    let tampered = out.join("tampered");
+    fs::create_dir_all(&tampered)?;
+    let mut bytes = fs::read(&root.erofs)?;
+    bytes[offset] ^= 1;
+    let erofs = tampered.join("root.erofs");
+    fs::write(&erofs, bytes)?;
+    let consistent =
+        image::assemble(&tampered, &release.kernel, &release.init, &RootImage { erofs, ..root.clone() })?;
+
+    // The probe's root under the PARTUUIDs of another root hash: it is found, and must not be mounted.
+    let mislabelled_out = out.join("mislabelled");
+    fs::create_dir_all(&mislabelled_out)?;
+    let mislabelled = image::assemble_as(
+        &mislabelled_out,
+        &release.kernel,
+        &release.init,
+        &root,
+        Some(consistent.root_hash.parse()?),
+    )?;
+    let images = GateImages {
+        release: release.clone(),
+        probe,
+        cold_offset: offset as u64,
+        consistent,
+        mislabelled,
+    };
+    fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?).context("out/gate.json can't be written")?;
+    Ok(images)
+}
+
+/// Bytes that no compression shrinks, so that they stand in the image as they are.
+fn cold_content() -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    (0..COLD_BYTES)
+        .map(|_| {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .collect()
+}
+
+/// Where the middle of `content` stands in the file.
+fn find(image: &Path, content: &[u8]) -> Result<usize> {
+    let bytes = fs::read(image)?;
+    let middle = content.len() / 2;
+    let needle = &content[middle..middle + 64];
+    bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .with_context(|| format!("the unread file is not in {} as it is", image.display()))
+}
