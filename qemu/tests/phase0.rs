@@ -310,7 +310,7 @@ fn no_packet_of_a_guest_reaches_the_hosts_network() -> Result {
     for address in ["198.51.100.1", "169.254.169.254", "192.0.2.1"] {
         let talk = pcap::conversation(&capture, address.parse()?)?;
         assert!(!talk.sent.is_empty(), "{address}: the guest sent nothing, so nothing was shown");
-        assert_eq!(talk.answered, 0, "{address}");
+        assert!(talk.answers.is_empty(), "{address}: {:?}", talk.answers);
     }
     std::fs::remove_file(capture).ok();
     Ok(())

@@ -46,6 +46,7 @@ pub struct RunArguments {
 pub fn run(arguments: &RunArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
+    crate::test::build_relay()?;
     let relay = relay_path()?;
     let interrupted = interrupts()?;
     let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;

@@ -7,6 +7,7 @@
 
 mod view;
 
+use crate::config::CERTIFICATES;
 use crate::log_sink;
 use crate::service::{self, BecomeError};
 use rustix::io::FdFlags;
@@ -87,6 +88,9 @@ fn launch() -> Result<core::convert::Infallible, LaunchError> {
     command.args(["-I", "-S", "-B", LAUNCHER]).env_clear().current_dir(HOME);
     command.env("HOME", HOME).env("LANG", "C.UTF-8").env("PATH", "/usr/bin");
     command.env("ASTROMESH_CONFIG_DIR", CONFIG).env("ASTROMESH_PERSIST_AGENTS", "0");
+    command.env("SSL_CERT_FILE", format!("{CONFIG}/{CERTIFICATES}"));
+    // The runtime's default, DEBUG, would fill the log ring with what nobody asked for.
+    command.env("ASTROMESH_LOG_LEVEL", "INFO");
     for line in environment.split_terminator('\0') {
         let (name, value) = line.split_once('=').ok_or(LaunchError::ParseEnvironment)?;
         command.env(name, value);

@@ -6,7 +6,7 @@
 
 mod output;
 
-pub use output::{ControlConfig, read_control, read_network};
+pub use output::{CERTIFICATES, ControlConfig, read_control, read_network};
 
 use crate::log_sink;
 use crate::service;

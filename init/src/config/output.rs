@@ -13,6 +13,9 @@ pub const CONTROL: &str = "/run/config/control/control";
 /// Agent documents and environment, for the runtime.
 pub const AGENT: &str = "/run/config/agent";
 
+/// Name of the file with every certificate authority that the runtime trusts, in [`AGENT`].
+pub const CERTIFICATES: &str = "ca.pem";
+
 /// What `control` must know of the machine-config. Never a provider's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlConfig {
@@ -72,9 +75,8 @@ pub fn write(config: &MachineConfig) -> Result<(), WriteError> {
         let key = provider.api_key.as_ref().map_or("none", |key| key.expose());
         environment.push_str(&format!("{}={key}\0", provider.api_key_env));
     }
-    environment.push_str(&format!("SSL_CERT_FILE={AGENT}/ca.pem\0"));
-    put(&agent.join("environment"), environment.as_bytes())?;
-    put(&agent.join("ca.pem"), &trusted(&config.certificate_authorities))
+        put(&agent.join("environment"), environment.as_bytes())?;
+    put(&agent.join(CERTIFICATES), &trusted(&config.certificate_authorities))
 }
 
 /// Writes what lets an operator in, and nothing else.

@@ -43,11 +43,15 @@ pub enum HttpError {
     ParseBody(&'static str),
 }
 
+/// Connects, and no more.
+pub fn connect(address: SocketAddr, longest: Duration) -> Result<TcpStream, HttpError> {
+    TcpStream::connect_timeout(&address, longest).map_err(|cause| HttpError::Connect(address, cause))
+}
+
 /// Asks for `path` and returns the JSON of an answer with status 200.
 pub fn get(address: SocketAddr, path: &'static str, longest: Duration) -> Result<Value, HttpError> {
     let deadline = Instant::now() + longest;
-    let mut stream =
-        TcpStream::connect_timeout(&address, longest).map_err(|cause| HttpError::Connect(address, cause))?;
+    let mut stream = connect(address, longest)?;
     let exchange = |cause| HttpError::Exchange { path, cause };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
     stream.set_write_timeout(Some(longest)).map_err(exchange)?;

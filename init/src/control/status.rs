@@ -1,5 +1,6 @@
 //! Who the node is and how it is, put together from PID 1, the kernel and the last probe.
 
+use super::health::Life;
 use super::{Shared, pid1::Pid1Error};
 use astromesh_proto::control::{Mode, Service, Stage, Status};
 use astromesh_proto::ipc::FromInit;
@@ -24,14 +25,15 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
         memory_total_kib: memory("MemTotal:"),
         memory_available_kib: memory("MemAvailable:"),
     };
-    match shared.health.verdict() {
+    let messages = shared.pid1.ask()?;
+    match shared.health.verdict(Life::of(&messages)) {
         Ok(()) => {
             status.healthy = true;
             "health holds".clone_into(&mut status.reason);
         }
         Err(reason) => status.reason = reason,
     }
-    for message in shared.pid1.ask()? {
+    for message in messages {
         match message {
             FromInit::Node { mode, root_hash, config_error, .. } => {
                 status.mode = mode;

@@ -41,6 +41,7 @@ pub fn run(mut node: Node) -> ! {
         }
     };
     log::info!("boot is over after {} ms", timeline::now_us() / 1000);
+    crate::sys::pages::forget_code();
     let how = watch(&mut node, &signals, &buttons);
     stop(&mut node, &signals, how)
 }

@@ -2,6 +2,7 @@
 
 pub mod descriptors;
 pub mod packet;
+pub mod pages;
 pub mod signals;
 pub mod spawn;
 pub mod watchdog;
