@@ -41,7 +41,8 @@ impl Log for KernelLog {
             | match record.level() {
                 Level::Error => 3,
                 Level::Warn => 4,
-                _ => 6,
+                // "notice": a quiet console, which drops "info", still shows the boot.
+                _ => 5,
             };
         let mut line = heapless::String::<LONGEST>::new();
         // A line that is too long ends where it does.

@@ -33,7 +33,8 @@ const BOOT: &[Stage] = &[
 ];
 
 fn main() {
-    if rustix::process::getpid().is_init() && std::env::args_os().next().is_none_or(|name| name != service::AGENT)
+    if rustix::process::getpid().is_init()
+        && std::env::args_os().next().is_none_or(|name| name != service::AGENT)
     {
         let node = boot::run(BOOT);
         supervise::run(node)

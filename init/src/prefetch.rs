@@ -17,7 +17,8 @@ pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start("prefetch", kmsg);
     }
-    if let Err(error) = crate::service::become_service(crate::service::CONFIG_ID, rustix::thread::CapabilitySet::empty())
+    if let Err(error) =
+        crate::service::become_service(crate::service::CONFIG_ID, rustix::thread::CapabilitySet::empty())
     {
         log::error!("{error}");
         return 1;

@@ -1,7 +1,11 @@
 //! The build itself: unpack, configure, check, make; or a look-up when all that decides the bits is as it was.
 
 use crate::check;
-use astromesh_rootfs::{Cache, CacheError, FetchError, fetch_debian, lock::{DebianPackage, Purpose}, sha256_hex};
+use astromesh_rootfs::{
+    Cache, CacheError, FetchError, fetch_debian,
+    lock::{DebianPackage, Purpose},
+    sha256_hex,
+};
 use serde::Deserialize;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -90,7 +94,9 @@ pub enum BuildError {
         tail: String,
     },
     /// The configuration did not take effect.
-    #[error("the kernel's configuration is not what x86_64.config asks for:\n{0}\nmend the fragment: a dependency is missing, or something selects the symbol")]
+    #[error(
+        "the kernel's configuration is not what x86_64.config asks for:\n{0}\nmend the fragment: a dependency is missing, or something selects the symbol"
+    )]
     CheckConfig(String),
     /// A result could not be kept.
     #[error("{path} can't be kept: {source}")]
@@ -158,13 +164,16 @@ fn make(
 ) -> Result<(), BuildError> {
     progress(Step::Note("unpacking the kernel's source".to_owned()));
     output("dpkg", Command::new("dpkg").arg("-x").arg(deb).arg(scratch))?;
-    let packed = fs::read_dir(scratch.join("usr/src"))
-        .ok()
-        .and_then(|entries| entries.flatten().map(|entry| entry.path()).find(|path| path.extension() == Some("xz".as_ref())));
+    let packed = fs::read_dir(scratch.join("usr/src")).ok().and_then(|entries| {
+        entries.flatten().map(|entry| entry.path()).find(|path| path.extension() == Some("xz".as_ref()))
+    });
     let packed = packed.unwrap_or_default();
     let source = scratch.join("source");
     fs::create_dir(&source).map_err(|cause| BuildError::Keep { path: source.clone(), source: cause })?;
-    output("tar", Command::new("tar").args(["--strip-components=1", "-xf"]).arg(&packed).arg("-C").arg(&source))?;
+    output(
+        "tar",
+        Command::new("tar").args(["--strip-components=1", "-xf"]).arg(&packed).arg("-C").arg(&source),
+    )?;
 
     let build = scratch.join("build");
     let fragment = scratch.join("fragment");
@@ -203,7 +212,8 @@ fn compile(command: &mut Command, progress: &(dyn Fn(Step) + Sync)) -> Result<()
     let started = Instant::now();
     let errors = std::thread::spawn(move || {
         let mut lines: Vec<String> = Vec::new();
-        for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines().map_while(Result::ok)) {
+        for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines().map_while(Result::ok))
+        {
             lines.push(line);
             if lines.len() > 60 {
                 lines.remove(0);

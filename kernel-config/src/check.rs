@@ -91,9 +91,24 @@ mod tests {
     fn our_fragment_asks_for_what_the_design_needs_and_for_no_modules() {
         let asked = symbols(crate::FRAGMENT);
         for symbol in [
-            "DEBUG_INFO_BTF", "SCHED_CLASS_EXT", "DM_VERITY_VERIFY_ROOTHASH_SIG", "EROFS_FS", "SECURITY_SELINUX",
-            "SECURITY_LANDLOCK", "SECURITY_LOCKDOWN_LSM", "SECURITY_YAMA", "BPF_LSM", "VIRTIO_NET", "BLK_DEV_NVME",
-            "ENA_ETHERNET", "GVE", "HYPERV_NET", "TCG_TIS", "TCG_CRB", "I6300ESB_WDT", "SOFT_WATCHDOG",
+            "DEBUG_INFO_BTF",
+            "SCHED_CLASS_EXT",
+            "DM_VERITY_VERIFY_ROOTHASH_SIG",
+            "EROFS_FS",
+            "SECURITY_SELINUX",
+            "SECURITY_LANDLOCK",
+            "SECURITY_LOCKDOWN_LSM",
+            "SECURITY_YAMA",
+            "BPF_LSM",
+            "VIRTIO_NET",
+            "BLK_DEV_NVME",
+            "ENA_ETHERNET",
+            "GVE",
+            "HYPERV_NET",
+            "TCG_TIS",
+            "TCG_CRB",
+            "I6300ESB_WDT",
+            "SOFT_WATCHDOG",
         ] {
             assert_eq!(asked.get(format!("CONFIG_{symbol}").as_str()), Some(&"y"), "{symbol}");
         }

@@ -143,6 +143,8 @@ pub struct Stage {
     pub started_us: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+    /// How much of that every processor together was idle, in microseconds, to the kernel's hundredth of a second.
+    pub idle_us: u64,
     /// How it ended.
     pub outcome: Outcome,
     /// What it has to say for itself; empty when there is nothing.

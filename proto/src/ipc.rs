@@ -20,6 +20,7 @@ pub const MAX_TEXT: usize = 240;
 
 /// What a service tells PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "a box would allocate, and PID 1 must not")]
 pub enum ToInit {
     /// The service does its work now.
     Ready,
@@ -66,6 +67,8 @@ pub enum FromInit {
         started_us: u64,
         /// How long it took, in microseconds.
         took_us: u64,
+        /// Idle time of all processors in it, in microseconds.
+        idle_us: u64,
         /// How it ended.
         outcome: Outcome,
         /// What it has to say.
@@ -136,6 +139,7 @@ mod tests {
             name: cut(&long),
             started_us: u64::MAX,
             took_us: u64::MAX,
+            idle_us: u64::MAX,
             outcome: Outcome::Running,
             note: cut(&long),
         };

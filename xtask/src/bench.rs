@@ -1,6 +1,196 @@
-//! placeholder until the harness is in
-use anyhow::Result;
-use clap::Args;
+//! `cargo xtask bench boot`: what a boot costs, in guest instructions, and what each process keeps.
+//!
+//! QEMU counts: with `-icount shift=0` the guest's clock advances one nanosecond for each instruction, so the node's own
+//! timeline *is* the count, and it does not vary with what else the host does. While nothing runs the clock jumps to
+//! the next timer; that idle time, which the kernel knows to a hundredth of a second, is taken off. One processor.
+
+use crate::{deps, image, project, test};
+use anyhow::{Context as _, Result, bail};
+use astromesh_proto::control::{Service, Stage};
+use astromesh_qemu::node::{self, Delivery, Node, Setup};
+use astromesh_qemu::{Accelerator, Provider, relay_path};
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use std::fs;
+use std::time::Duration;
+
 #[derive(Args)]
-pub struct BenchArguments {}
-pub fn run(_: &BenchArguments) -> Result<()> { Ok(()) }
+pub struct BenchArguments {
+    /// What to measure
+    what: What,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Keep the figures in bench/boot.json
+    #[arg(long)]
+    save: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Instructions from kernel entry to PID 1, to the agent's exec, to health; memory of every process
+    Boot,
+}
+
+/// Goals of this phase, in guest instructions.
+const TO_EXEC: u64 = 100_000_000;
+const TO_HEALTHY: u64 = 1_600_000_000;
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+struct Figures {
+    /// Kernel entry to PID 1's first instruction.
+    kernel: u64,
+    /// PID 1's first instruction to the agent's exec.
+    to_exec: u64,
+    /// The agent's exec to health.
+    to_healthy: u64,
+    /// Instructions of each stage, in order.
+    stages: Vec<(String, u64)>,
+    /// Memory of each process.
+    services: Vec<Service>,
+}
+
+/// The command.
+pub fn run(arguments: &BenchArguments) -> Result<()> {
+    match arguments.what {
+        What::Boot => boot(arguments),
+    }
+}
+
+fn boot(arguments: &BenchArguments) -> Result<()> {
+    deps::install()?;
+    let image = image::build()?;
+    test::build_relay()?;
+    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
+    let machine = image.machine().nic(nic).cpus(1).accelerator(Accelerator::TcgCounted);
+    let vm = setup.deliver(machine, Delivery::Smbios).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    eprintln!("  booting with every instruction counted; this takes a few minutes");
+    let status =
+        node.wait_for("the node did not become healthy", Duration::from_secs(900), |status| status.healthy)?;
+    let figures = figures(&node.boot()?, status.services)?;
+    node.vm.power_off(Duration::from_secs(300))?;
+    if arguments.save {
+        fs::write(project().join("bench/boot.json"), serde_json::to_string_pretty(&figures)? + "\n")
+            .context("bench/boot.json can't be written")?;
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    } else {
+        println!("{}\n\n{}", table(&figures), memory(&figures));
+    }
+    Ok(())
+}
+
+fn figures(stages: &[Stage], services: Vec<Service>) -> Result<Figures> {
+    let find = |name: &str| {
+        stages.iter().find(|stage| stage.name == name).with_context(|| format!("no stage {name:?}"))
+    };
+    let (kernel, agent, healthy) = (find("kernel")?, find("agent")?, find("healthy")?);
+    let exec = agent.started_us + agent.took_us;
+    let own: Vec<&Stage> =
+        stages.iter().filter(|stage| stage.started_us >= kernel.took_us && stage.name != "healthy").collect();
+    // Services go on in the background, so only what happened before the exec counts as PID 1's.
+    let idle: u64 =
+        own.iter().filter(|stage| stage.started_us + stage.took_us <= exec).map(|stage| stage.idle_us).sum();
+    if exec < kernel.took_us {
+        bail!("the timeline runs backwards: {stages:?}");
+    }
+    Ok(Figures {
+        kernel: kernel.took_us * 1000,
+        to_exec: (exec - kernel.took_us).saturating_sub(idle) * 1000,
+        to_healthy: healthy.took_us.saturating_sub(healthy.idle_us) * 1000,
+        stages: stages
+            .iter()
+            .map(|stage| (stage.name.clone(), stage.took_us.saturating_sub(stage.idle_us) * 1000))
+            .collect(),
+        services,
+    })
+}
+
+fn table(figures: &Figures) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["guest instructions", "measured", "goal", ""]);
+    let verdict = |value, goal| if value <= goal { "reached" } else { "NOT reached" };
+    table.add_row([
+        "kernel entry to PID 1".to_owned(),
+        millions(figures.kernel),
+        "-".to_owned(),
+        String::new(),
+    ]);
+    table.add_row([
+        "PID 1 to the agent's exec".to_owned(),
+        millions(figures.to_exec),
+        millions(TO_EXEC),
+        verdict(figures.to_exec, TO_EXEC).to_owned(),
+    ]);
+    table.add_row([
+        "the agent's exec to healthy".to_owned(),
+        millions(figures.to_healthy),
+        millions(TO_HEALTHY),
+        verdict(figures.to_healthy, TO_HEALTHY).to_owned(),
+    ]);
+    for (name, count) in &figures.stages {
+        table.add_row([format!("  stage {name}"), millions(*count), String::new(), String::new()]);
+    }
+    for column in 1..3 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn memory(figures: &Figures) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["process", "RSS KiB", "PSS KiB"]);
+    for service in &figures.services {
+        table.add_row([service.name.clone(), service.rss_kib.to_string(), service.pss_kib.to_string()]);
+    }
+    table
+}
+
+fn millions(count: u64) -> String {
+    format!("{} M", count.div_ceil(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astromesh_proto::control::Outcome;
+
+    fn stage(name: &str, started_us: u64, took_us: u64, idle_us: u64) -> Stage {
+        Stage {
+            name: name.to_owned(),
+            started_us,
+            took_us,
+            idle_us,
+            outcome: Outcome::Done,
+            note: String::new(),
+        }
+    }
+
+    #[test]
+    fn idle_time_is_taken_off_and_a_service_that_goes_on_is_not_pid_1s_work() {
+        let stages = [
+            stage("kernel", 0, 1000, 0),
+            stage("root", 1000, 100, 40),
+            stage("network", 1100, 5000, 5000),
+            stage("agent", 1200, 100, 0),
+            stage("healthy", 1300, 2000, 500),
+        ];
+        let figures = figures(&stages, Vec::new()).unwrap();
+        assert_eq!((figures.kernel, figures.to_exec, figures.to_healthy), (1_000_000, 260_000, 1_500_000));
+    }
+
+    #[test]
+    fn a_timeline_without_its_stages_is_an_error() {
+        assert!(figures(&[stage("kernel", 0, 1, 0)], Vec::new()).is_err());
+    }
+}

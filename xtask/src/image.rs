@@ -4,9 +4,9 @@ use crate::progress::Progress;
 use crate::{initrd, project};
 use anyhow::{Context as _, Result, bail};
 use astromesh_kernel::Step;
+use astromesh_qemu::node::Image;
 use astromesh_rootfs::{BuildOptions, Cache, RootImage, Tools, disk, lock::DebianLock};
 use astromesh_verity::{BLOCK_SIZE, RootHash, Salt, Superblock, Uuid, partition_uuids};
-use astromesh_qemu::node::Image;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,10 +30,9 @@ pub fn build() -> Result<Image> {
     })?;
     progress.note("building init");
     let init = build_init()?;
-    let root = astromesh_rootfs::build(
-        &BuildOptions::new(&out, env!("CARGO_PKG_VERSION"))?,
-        &|text| progress.note(text),
-    )?;
+    let root = astromesh_rootfs::build(&BuildOptions::new(&out, env!("CARGO_PKG_VERSION"))?, &|text| {
+        progress.note(text);
+    })?;
     progress.note("putting the disk together");
     let image = assemble(&out, &kernel.bzimage, &init, &root)?;
     let json = serde_json::to_vec_pretty(&image)?;

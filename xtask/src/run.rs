@@ -53,9 +53,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let guest = Guest::prepare(arguments, &provider)?;
 
     eprintln!("  booting; the guest's console follows\n");
-    let network = guest.network(&relay, &provider)?;
-    let machine = node::deliver(image.machine().nic(network), &guest.config, Delivery::Smbios)
-        .serial_tee(|bytes| {
+    let network = guest.network(&relay, &provider);
+    let machine =
+        node::deliver(image.machine().nic(network), &guest.config, Delivery::Smbios).serial_tee(|bytes| {
             let _ = std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush());
         });
     let vm = machine.start()?;
@@ -112,9 +112,12 @@ impl Guest {
         let config = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
         let parsed = match astromeshctl::validate::validate(&config) {
             Ok(parsed) => parsed,
-            Err(error) => bail!("{}", astromeshctl::validate::report(&path.display().to_string(), &config, &error)),
+            Err(error) => {
+                bail!("{}", astromeshctl::validate::report(&path.display().to_string(), &config, &error))
+            }
         };
-        let agent = parsed.agents.first().context("the machine-config declares no agent to ask")?.name.clone();
+        let agent =
+            parsed.agents.first().context("the machine-config declares no agent to ask")?.name.clone();
         let file_profile = path.with_file_name("astromeshctl.toml");
         if !file_profile.is_file() {
             bail!(
@@ -125,16 +128,16 @@ impl Guest {
         Ok(Self { config, agent, setup: None, file_profile: Some(file_profile), way_out: None })
     }
 
-    fn network(&self, relay: &Path, provider: &Provider) -> Result<astromesh_qemu::Nic> {
+    fn network(&self, relay: &Path, provider: &Provider) -> astromesh_qemu::Nic {
         let network = node::network(relay);
-        Ok(match &self.way_out {
+        match &self.way_out {
             Some((host, port)) => {
                 let inside = std::net::SocketAddrV4::new(*node::PROVIDER_INSIDE.ip(), *port);
                 eprintln!("  opening one way out: {host}:{port}");
                 network.reach_provider(inside, format!("{host}:{port}"))
             }
             None => network.reach_loopback(node::PROVIDER_INSIDE, provider.port()),
-        })
+        }
     }
 
     fn profile(&self, vm: &Vm) -> Result<Profile> {
@@ -169,11 +172,17 @@ fn host_and_port(url: &str) -> Result<(String, u16)> {
 
 fn ask(node: &Node, guest: &Guest, question: &str, interrupted: &Interrupts) -> Result<()> {
     let status = interrupted.unless(|| node.wait_healthy().map_err(Into::into))?;
-    eprintln!("\n  healthy after {:.1} s: {}", status.uptime_ms as f64 / 1000.0, status.root_hash);
+    eprintln!("\n  healthy after {} ms: {}", status.uptime_ms, status.root_hash);
     eprintln!("  asking {}: {question}", guest.agent);
     let answer = interrupted.unless(|| node.ask(&guest.agent, question).map_err(Into::into))?;
     println!("\n{}\n", astromeshctl::terminal::clean(&answer));
-    print!("{}", astromeshctl::show::boot(&node.boot()?, astromeshctl::show::Look { colour: astromeshctl::terminal::wants_colour() }));
+    print!(
+        "{}",
+        astromeshctl::show::boot(
+            &node.boot()?,
+            astromeshctl::show::Look { colour: astromeshctl::terminal::wants_colour() }
+        )
+    );
     Ok(())
 }
 

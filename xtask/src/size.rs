@@ -96,7 +96,9 @@ fn saved() -> Sizes {
 /// The stored bytes of each component.
 fn measure(image: &Image) -> Result<Sizes> {
     let length = |path: &Path| -> Result<u64> {
-        Ok(fs::metadata(path).with_context(|| format!("{} is not there: run `cargo xtask build`", path.display()))?.len())
+        Ok(fs::metadata(path)
+            .with_context(|| format!("{} is not there: run `cargo xtask build`", path.display()))?
+            .len())
     };
     let root = length(&image.root)?;
     let parts = components(&image.stage)
@@ -122,10 +124,9 @@ fn compare(budget: &Budget, sizes: &Sizes, before: &Sizes) -> Result<Vec<Line>> 
     sizes
         .iter()
         .map(|(name, &bytes)| {
-            let component = budget
-                .component
-                .get(name)
-                .with_context(|| format!("size-budget.toml has no ceiling for {name:?}: give it one, and the reason"))?;
+            let component = budget.component.get(name).with_context(|| {
+                format!("size-budget.toml has no ceiling for {name:?}: give it one, and the reason")
+            })?;
             let change = before.get(name).map_or(0, |&then| bytes.cast_signed() - then.cast_signed());
             Ok(Line { component: name.clone(), bytes, ceiling: component.ceiling, change })
         })
@@ -227,7 +228,10 @@ mod tests {
         assert!(judge(&budget, &lines).is_ok());
         let lines = compare(&budget, &sizes(101), &sizes(90)).unwrap();
         let error = judge(&budget, &lines).unwrap_err().to_string();
-        assert!(error.contains("kernel") && error.contains("because") && error.contains("by 11 bytes"), "{error}");
+        assert!(
+            error.contains("kernel") && error.contains("because") && error.contains("by 11 bytes"),
+            "{error}"
+        );
     }
 
     #[test]

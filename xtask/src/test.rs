@@ -32,11 +32,8 @@ pub fn everything() -> Result<()> {
 }
 
 /// Integration tests that boot no image of ours.
-const OTHER_TESTS: &[(&str, &str)] = &[
-    ("astromeshctl", "client"),
-    ("astromeshctl", "command"),
-    ("astromesh-rootfs", "promises"),
-];
+const OTHER_TESTS: &[(&str, &str)] =
+    &[("astromeshctl", "client"), ("astromeshctl", "command"), ("astromesh-rootfs", "promises")];
 
 /// Builds what a gate boots, and runs it.
 pub fn gate(name: &str, only: Option<&str>) -> Result<()> {

@@ -46,14 +46,10 @@ pub fn build(release: &Image) -> Result<GateImages> {
         &root,
         Some(consistent.root_hash.parse()?),
     )?;
-    let images = GateImages {
-        release: release.clone(),
-        probe,
-        cold_offset: offset as u64,
-        consistent,
-        mislabelled,
-    };
-    fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?).context("out/gate.json can't be written")?;
+    let images =
+        GateImages { release: release.clone(), probe, cold_offset: offset as u64, consistent, mislabelled };
+    fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?)
+        .context("out/gate.json can't be written")?;
     Ok(images)
 }
 
@@ -66,7 +62,7 @@ fn cold_content() -> Vec<u8> {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            (state >> 32) as u8
+            state.to_be_bytes()[3]
         })
         .collect()
 }

@@ -126,6 +126,7 @@ mod tests {
             name: "<script>".into(),
             started_us: 5,
             took_us: 7,
+            idle_us: 0,
             outcome: Outcome::Failed,
             note: "\"'&\u{1b}[31m</title>".into(),
         };

@@ -69,7 +69,14 @@ mod tests {
     use astromesh_proto::control::Outcome;
 
     fn stage(name: &str, started_us: u64, took_us: u64) -> Stage {
-        Stage { name: name.into(), started_us, took_us, outcome: Outcome::Done, note: String::new() }
+        Stage {
+            name: name.into(),
+            started_us,
+            took_us,
+            idle_us: 0,
+            outcome: Outcome::Done,
+            note: String::new(),
+        }
     }
 
     #[test]

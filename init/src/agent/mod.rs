@@ -80,7 +80,10 @@ fn launch() -> Result<core::convert::Infallible, LaunchError> {
     let environment = std::fs::File::open(format!("{CONFIG}/environment"))
         .and_then(|file| {
             let mut text = String::new();
-            std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_ENVIRONMENT as u64), &mut text)?;
+            std::io::Read::read_to_string(
+                &mut std::io::Read::take(file, MOST_ENVIRONMENT as u64),
+                &mut text,
+            )?;
             Ok(text)
         })
         .map_err(LaunchError::ReadEnvironment)?;

@@ -61,7 +61,12 @@ const MEMORY: &[Memory] = &[
     Memory { on: c"/var", flags: STRICT, data: c"mode=0755,size=64k", sealed: true },
     Memory { on: c"/sys", flags: STRICT, data: c"mode=0555,size=4k", sealed: true },
     // Devices must work here; that nothing else is one is seen to by sealing it.
-    Memory { on: c"/dev", flags: MountFlags::NOSUID.union(MountFlags::NOEXEC), data: c"mode=0755,size=64k", sealed: true },
+    Memory {
+        on: c"/dev",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        data: c"mode=0755,size=64k",
+        sealed: true,
+    },
     Memory { on: c"/tmp", flags: STRICT, data: c"mode=1777,size=25%", sealed: false },
 ];
 
@@ -88,8 +93,8 @@ pub fn build() -> Result<(), ViewError> {
     let mut trees = heapless::Vec::<(OwnedFd, &CStr), 4>::new();
     for &(from, to) in TREES {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, from, flags)
-            .map_err(|cause| ViewError::TakeTree { path: text(from), cause })?;
+        let tree =
+            open_tree(CWD, from, flags).map_err(|cause| ViewError::TakeTree { path: text(from), cause })?;
         // Can't overflow: as many as TREES.
         let _ = trees.push((tree, to));
     }

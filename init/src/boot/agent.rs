@@ -1,8 +1,6 @@
 //! Launches the agent runtime, if there is a machine-config to run.
 
-use super::{Node, Report, StageError, timeline};
-use astromesh_proto::control::Outcome;
-use astromesh_proto::ipc;
+use super::{Node, Report, StageError};
 
 /// Why the runtime was not launched.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +17,5 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     }
     let root = node.root.as_ref().ok_or(AgentError::NoVerifiedRoot)?;
     node.services.launch(root, &node.kmsg, &node.null)?;
-    let started_us = timeline::now_us();
-    node.timeline.push("healthy", started_us, 0, Outcome::Running, ipc::cut("waiting for the runtime"));
     Ok(Report::done("runtime started"))
 }

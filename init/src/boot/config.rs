@@ -40,7 +40,9 @@ const DRIVE_FILE: &CStr = c"/run/drive/machine-config.yaml";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigStageError {
     /// No source has one.
-    #[error("no machine-config: give one by SMBIOS, fw_cfg or a drive labelled ASTROMESH (see docs/operations.md)")]
+    #[error(
+        "no machine-config: give one by SMBIOS, fw_cfg or a drive labelled ASTROMESH (see docs/operations.md)"
+    )]
     FindConfig,
     /// The bytes could not be carried.
     #[error("the machine-config from {source_name} could not be read: {cause}")]
@@ -64,7 +66,7 @@ pub enum ConfigStageError {
     ReadPlan,
     /// The machine-config is wrong.
     #[error("{0}")]
-    Invalid(heapless::String<{ ipc::MAX_TEXT }>),
+    Invalid(String),
 }
 
 /// Where a machine-config was found, and how the bytes are wrapped.
@@ -90,10 +92,9 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     }
     match node.plan.maintenance.clone() {
         None => Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name))),
-        Some(text) => Err(ConfigStageError::Invalid(text).into()),
+        Some(text) => Err(ConfigStageError::Invalid(text.as_str().to_owned()).into()),
     }
 }
-
 
 /// Makes a directory for each reader of results: written by the config process, read by one group alone.
 fn prepare() -> Result<(), Errno> {
@@ -111,8 +112,8 @@ fn find(node: &Node) -> Result<Option<Source>, ConfigStageError> {
         return Ok(Some(Source { name: "SMBIOS", wrapping: c"smbios", bytes }));
     }
     if let Ok(file) = open(FW_CFG) {
-        let bytes = carry(&file)
-            .map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
+        let bytes =
+            carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
         return Ok(Some(Source { name: "fw_cfg", wrapping: c"plain", bytes }));
     }
     let deadline = Instant::now() + DRIVE_APPEARS_WITHIN;
@@ -139,8 +140,8 @@ fn smbios() -> Result<Option<OwnedFd>, ConfigStageError> {
             continue;
         }
         let Ok(file) = open(&entry.path().join("raw").to_string_lossy()) else { continue };
-        let bytes = carry(&file)
-            .map_err(|cause| ConfigStageError::ReadConfig { source_name: "SMBIOS", cause })?;
+        let bytes =
+            carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "SMBIOS", cause })?;
         // Only whether it is there; what it says is not for PID 1.
         if contains(&bytes, CREDENTIAL) {
             return Ok(Some(bytes));

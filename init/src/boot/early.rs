@@ -2,12 +2,14 @@
 //!
 //! Mount flags are as tight as each tree allows. Nothing here reads anything from outside the kernel.
 
-use super::{Node, Report, StageError, timeline::Timeline};
+use super::timeline::{Moment, Timeline};
+use super::{Node, Report, StageError};
 use crate::log_sink;
 use crate::service;
 use crate::supervise::services::Services;
 use crate::sys::watchdog::Watchdog;
-use astromesh_proto::ipc::Plan;
+use astromesh_proto::control::Outcome;
+use astromesh_proto::ipc::{self, Plan};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -18,7 +20,9 @@ use std::os::fd::OwnedFd;
 #[derive(Debug, thiserror::Error)]
 pub enum EarlyError {
     /// A file system of the kernel's could not be mounted.
-    #[error("{what} could not be mounted on {on}: {cause}; the kernel lacks it, see kernel-config/x86_64.config")]
+    #[error(
+        "{what} could not be mounted on {on}: {cause}; the kernel lacks it, see kernel-config/x86_64.config"
+    )]
     Mount {
         /// Type of the file system.
         what: &'static str,
@@ -72,6 +76,8 @@ const SETTINGS: &[(&CStr, &[u8])] = &[
 /// If the kernel can't give these, there is nobody to tell and nothing to save: PID 1 ends and the kernel panics,
 /// which restarts the machine.
 pub fn first_light() -> Node {
+    let mut timeline = Timeline::default();
+    timeline.push("kernel", Moment::default(), Outcome::Done, ipc::cut("until PID 1's first instruction"));
     let dev = mount_tree(c"devtmpfs", c"/dev", MountFlags::NOSUID.union(MountFlags::NOEXEC), c"mode=0755");
     let watchdog = Watchdog::arm();
     let (Some(kmsg), Some(null), Some(ours)) =
@@ -87,7 +93,7 @@ pub fn first_light() -> Node {
         log::warn!("early: no watchdog could be armed ({cause}): a hang will not restart this machine");
     }
     Node {
-        timeline: Timeline::default(),
+        timeline,
         kmsg,
         null,
         watchdog: watchdog.ok(),

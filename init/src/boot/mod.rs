@@ -21,7 +21,7 @@ use astromesh_proto::ipc::{self, MAX_TEXT, Plan};
 use heapless::String;
 use rustix::system::RebootCommand;
 use std::os::fd::OwnedFd;
-use timeline::Timeline;
+use timeline::{Moment, Timeline};
 
 /// One stage of the boot.
 pub struct Stage {
@@ -96,11 +96,12 @@ pub struct Node {
 /// Walks the table. Returns a node that is up, in whatever shape the table allows; a stage that may not fail
 /// restarts the machine instead.
 pub fn run(stages: &[Stage]) -> Node {
+    // All that came before the first instruction of PID 1 is the kernel's.
     let mut node = early::first_light();
     for stage in stages {
-        let started_us = timeline::now_us();
+        let began = Moment::now();
         let result = (stage.run)(&mut node);
-        let took_us = timeline::now_us() - started_us;
+        let took_us = timeline::now_us() - began.us;
         let (outcome, note) = match &result {
             Ok(report) => (report.outcome, report.note.clone()),
             Err(error) => (
@@ -114,7 +115,7 @@ pub fn run(stages: &[Stage]) -> Node {
             }
             _ => log::error!("{}: {} ({} ms)", stage.name, note, took_us / 1000),
         }
-        node.timeline.push(stage.name, started_us, took_us, outcome, note.clone());
+        node.timeline.push(stage.name, began, outcome, note.clone());
         if let Some(watchdog) = &node.watchdog {
             watchdog.pet();
         }

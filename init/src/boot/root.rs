@@ -5,6 +5,7 @@
 //! verify is never mounted; a block that turns out wrong later restarts the machine (`restart_on_corruption`).
 
 use super::{Node, Report, StageError, disk};
+use crate::supervise::services::Services;
 use crate::sys::watchdog::Watchdog;
 use astromesh_verity::superblock::SuperblockError;
 use astromesh_verity::{
@@ -49,13 +50,17 @@ pub enum RootError {
     #[error("/proc/cmdline can't be read: {0}")]
     ReadCommandLine(std::io::Error),
     /// There is not exactly one root hash.
-    #[error("the command line must carry `roothash=` exactly once, found {0}; the UKI was put together wrongly")]
+    #[error(
+        "the command line must carry `roothash=` exactly once, found {0}; the UKI was put together wrongly"
+    )]
     CountRootHashes(usize),
     /// It is no root hash.
     #[error("`roothash=` on the command line is not 64 hexadecimal digits")]
     ParseRootHash,
     /// The partitions did not appear.
-    #[error("no disk has both partitions of root hash {hash} (PARTUUIDs {data} and {tree}); the disk belongs to another release")]
+    #[error(
+        "no disk has both partitions of root hash {hash} (PARTUUIDs {data} and {tree}); the disk belongs to another release"
+    )]
     FindPartitions {
         /// The hash.
         hash: RootHash,
@@ -79,7 +84,9 @@ pub enum RootError {
     #[error("dm-verity refused the root: {0}")]
     OpenVerity(#[from] device::DeviceError),
     /// The file system was not mounted.
-    #[error("the verified root can't be mounted: {0}; its first blocks don't match the root hash, or it is no EROFS")]
+    #[error(
+        "the verified root can't be mounted: {0}; its first blocks don't match the root hash, or it is no EROFS"
+    )]
     MountRoot(Errno),
     /// The new root could not be entered.
     #[error("the verified root can't become /: {0}")]
@@ -98,7 +105,8 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     let superblock = Superblock::parse(&superblock)
         .map_err(|cause| RootError::ParseSuperblock { on: tree.device.clone(), cause })?;
     let table = VerityTable::new(data.number, tree.number, &superblock, hash);
-    let device = Device::open_verity(&device_name(), superblock.uuid(), &table).map_err(RootError::OpenVerity)?;
+    let device =
+        Device::open_verity(&device_name(), superblock.uuid(), &table).map_err(RootError::OpenVerity)?;
 
     let source = CString::new(device.node().as_bytes()).unwrap_or_default();
     let target = c"/root";
@@ -112,7 +120,7 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
 
     let note = format!("{hash} on {}, verity, read-only", data.device.display());
     node.root = Some(VerifiedRoot { hash, disk: data.disk });
-    node.services.start_prefetch(&node.kmsg, &node.null);
+    Services::start_prefetch(&node.kmsg, &node.null);
     Ok(Report::done(&note))
 }
 
@@ -136,7 +144,9 @@ fn wait_for_partitions(
         for name in disk::disks() {
             let found = (
                 disk::find(&name, |entry| entry.type_guid == ROOT_X86_64 && entry.unique_guid == wanted.root),
-                disk::find(&name, |entry| entry.type_guid == ROOT_X86_64_VERITY && entry.unique_guid == wanted.verity),
+                disk::find(&name, |entry| {
+                    entry.type_guid == ROOT_X86_64_VERITY && entry.unique_guid == wanted.verity
+                }),
             );
             if let (Some(data), Some(tree)) = found {
                 return Ok((data, tree));
@@ -154,7 +164,8 @@ fn wait_for_partitions(
 
 /// Moves the kernel's trees into `/root` and makes it `/`. The initramfs stays below, holding this binary.
 fn switch_root() -> Result<(), Errno> {
-    for (from, to) in [(c"/dev", c"/root/dev"), (c"/proc", c"/root/proc"), (c"/sys", c"/root/sys"), (c"/run", c"/root/run")]
+    for (from, to) in
+        [(c"/dev", c"/root/dev"), (c"/proc", c"/root/proc"), (c"/sys", c"/root/sys"), (c"/run", c"/root/run")]
     {
         mount_move(from, to)?;
     }

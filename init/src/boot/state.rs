@@ -33,10 +33,8 @@ const VAR: Uuid = Uuid::from_u128(0x4d21_b016_b534_45c2_a9fb_5c16_e091_fd2d);
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// What `/var` holds: path, owner, mode.
-const DIRECTORIES: &[(&CStr, u32, u32)] = &[
-    (c"/var/lib", 0, 0o755),
-    (c"/var/lib/astromesh", service::AGENT_ID, 0o700),
-];
+const DIRECTORIES: &[(&CStr, u32, u32)] =
+    &[(c"/var/lib", 0, 0o755), (c"/var/lib/astromesh", service::AGENT_ID, 0o700)];
 
 /// The stage.
 pub fn run(node: &mut Node) -> Result<Report, StageError> {

@@ -3,6 +3,7 @@
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc::{self, FromInit, MAX_TEXT};
 use heapless::{String, Vec};
+use rustix::fs::{Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Room for every stage of the table, the kernel's own share and `healthy`.
@@ -17,6 +18,8 @@ pub struct Record {
     pub started_us: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+    /// Idle time of all processors in it, in microseconds; while it is running, up to its beginning.
+    pub idle_us: u64,
     /// How it ended.
     pub outcome: Outcome,
     /// What it had to say.
@@ -29,23 +32,23 @@ pub struct Timeline(Vec<Record, MOST>);
 
 impl Timeline {
     /// Adds a record; past [`MOST`] it is lost, which the table's length rules out.
-    pub fn push(
-        &mut self,
-        name: &'static str,
-        started_us: u64,
-        took_us: u64,
-        outcome: Outcome,
-        note: String<MAX_TEXT>,
-    ) {
-        let _ = self.0.push(Record { name, started_us, took_us, outcome, note });
+    pub fn push(&mut self, name: &'static str, began: Moment, outcome: Outcome, note: String<MAX_TEXT>) {
+        let now = Moment::now();
+        let (took_us, idle_us) = match outcome {
+            Outcome::Running => (0, began.idle_us),
+            _ => (now.us - began.us, now.idle_us.saturating_sub(began.idle_us)),
+        };
+        let _ = self.0.push(Record { name, started_us: began.us, took_us, idle_us, outcome, note });
     }
 
     /// Ends a record that is still running; `false` when there is none of that name.
     pub fn finish(&mut self, name: &str, outcome: Outcome, note: &str) -> bool {
-        let now = now_us();
-        let running = self.0.iter_mut().find(|record| record.name == name && record.outcome == Outcome::Running);
+        let now = Moment::now();
+        let running =
+            self.0.iter_mut().find(|record| record.name == name && record.outcome == Outcome::Running);
         running.is_some_and(|record| {
-            record.took_us = now - record.started_us;
+            record.took_us = now.us - record.started_us;
+            record.idle_us = now.idle_us.saturating_sub(record.idle_us);
             record.outcome = outcome;
             if !note.is_empty() {
                 record.note = ipc::cut(note);
@@ -60,10 +63,43 @@ impl Timeline {
             name: ipc::cut(record.name),
             started_us: record.started_us,
             took_us: record.took_us,
+            idle_us: record.idle_us,
             outcome: record.outcome,
             note: record.note.clone(),
         })
     }
+}
+
+/// A point in time: since the kernel started, and idle time of all processors up to then.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Moment {
+    /// Microseconds since the kernel started.
+    pub us: u64,
+    /// Microseconds of idle time; 0 while there is no /proc.
+    pub idle_us: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { us: now_us(), idle_us: idle_us() }
+    }
+}
+
+/// The second number of /proc/uptime, in seconds with two decimals (proc_uptime(5)).
+fn idle_us() -> u64 {
+    let mut text = [0; 64];
+    let count = rustix::fs::open(c"/proc/uptime", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|file| rustix::io::read(&file, &mut text))
+        .unwrap_or(0);
+    text[..count].split(|byte| *byte == b' ').nth(1).map_or(0, hundredths) * 10_000
+}
+
+/// The digits of a number with two decimals.
+fn hundredths(text: &[u8]) -> u64 {
+    text.iter()
+        .filter(|byte| byte.is_ascii_digit())
+        .fold(0_u64, |value, digit| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
 }
 
 /// Microseconds since the kernel started its clock, sleep included.
@@ -79,7 +115,7 @@ mod tests {
     #[test]
     fn only_a_running_record_can_be_finished_and_only_once() {
         let mut timeline = Timeline::default();
-        timeline.push("network", now_us(), 0, Outcome::Running, String::new());
+        timeline.push("network", Moment::now(), Outcome::Running, String::new());
         assert!(!timeline.finish("agent", Outcome::Done, ""));
         assert!(timeline.finish("network", Outcome::Done, "one address"));
         assert!(!timeline.finish("network", Outcome::Failed, ""));

@@ -2,6 +2,7 @@
 
 use astromesh_proto::machine_config::{MachineConfig, Network, Operator};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The plan, for PID 1.
@@ -73,9 +74,10 @@ pub fn write(config: &MachineConfig) -> Result<(), WriteError> {
     let mut environment = format!("ASTROMESH_LISTEN={}\0", config.runtime.listen);
     for provider in &config.providers {
         let key = provider.api_key.as_ref().map_or("none", |key| key.expose());
-        environment.push_str(&format!("{}={key}\0", provider.api_key_env));
+        // Writing to a String can't fail.
+        let _ = write!(environment, "{}={key}\0", provider.api_key_env);
     }
-        put(&agent.join("environment"), environment.as_bytes())?;
+    put(&agent.join("environment"), environment.as_bytes())?;
     put(&agent.join(CERTIFICATES), &trusted(&config.certificate_authorities))
 }
 

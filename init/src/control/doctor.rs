@@ -28,7 +28,8 @@ pub fn examine(shared: &Shared) -> Vec<Check> {
     checks.push(space());
     checks.push(memory());
     let config = shared.config.as_ref();
-    let runtime = config.and_then(|config| config.runtime.as_deref()).and_then(|address| address.parse().ok());
+    let runtime =
+        config.and_then(|config| config.runtime.as_deref()).and_then(|address| address.parse().ok());
     if let (Some(config), Some(address)) = (config, runtime) {
         agents(address, &config.agents, &mut checks);
         for (name, host, port) in &config.providers {
@@ -57,19 +58,37 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
         }
     };
     for message in messages {
-        if let FromInit::Node { mode, root_hash, root_verified, watchdog, config_error, var_on_disk } = message {
+        if let FromInit::Node { mode, root_hash, root_verified, watchdog, config_error, var_on_disk } =
+            message
+        {
             let root = if root_verified {
                 Ok(format!("dm-verity, every block read so far is as signed: {root_hash}"))
             } else {
                 Err("the device-mapper does not vouch for the root".to_owned())
             };
             checks.push(check("root", root, "take the node out of service and write its image anew"));
-            let config = if mode == Mode::Maintenance { Err(config_error.as_str().to_owned()) } else { Ok("applied".to_owned()) };
-            checks.push(check("config", config, "correct the machine-config (astromeshctl config validate) and restart the node"));
+            let config = if mode == Mode::Maintenance {
+                Err(config_error.as_str().to_owned())
+            } else {
+                Ok("applied".to_owned())
+            };
+            checks.push(check(
+                "config",
+                config,
+                "correct the machine-config (astromeshctl config validate) and restart the node",
+            ));
             let armed = if watchdog { Ok("armed".to_owned()) } else { Err("none".to_owned()) };
             checks.push(check("watchdog", armed, "give the machine a watchdog: a hang would not restart it"));
-            let state = if var_on_disk { Ok("on disk".to_owned()) } else { Err("in memory, lost at the next start".to_owned()) };
-            checks.push(check("var", state, "give the disk a var partition; read `astromeshctl logs` for why it can't be mounted"));
+            let state = if var_on_disk {
+                Ok("on disk".to_owned())
+            } else {
+                Err("in memory, lost at the next start".to_owned())
+            };
+            checks.push(check(
+                "var",
+                state,
+                "give the disk a var partition; read `astromeshctl logs` for why it can't be mounted",
+            ));
         }
     }
 }
@@ -86,7 +105,7 @@ fn clock(now: u64) -> Check {
 fn space() -> Check {
     let result = rustix::fs::statvfs(c"/var").map_err(|cause| cause.to_string()).and_then(|var| {
         let free = var.f_bavail * 100 / var.f_blocks.max(1);
-        let text = format!("{free} % of /var is free ({} MiB)", var.f_bavail * var.f_frsize >> 20);
+        let text = format!("{free} % of /var is free ({} MiB)", (var.f_bavail * var.f_frsize) >> 20);
         if free >= LEAST_SPACE { Ok(text) } else { Err(text) }
     });
     check("space", result, "free space on /var, or give the node a larger disk")
@@ -96,7 +115,11 @@ fn memory() -> Check {
     let (total, available) = (status::memory("MemTotal:"), status::memory("MemAvailable:"));
     let share = available * 100 / total.max(1);
     let text = format!("{share} % of memory is available ({} MiB)", available >> 10);
-    check("memory", if share >= LEAST_MEMORY { Ok(text) } else { Err(text) }, "give the node more memory, or fewer agents")
+    check(
+        "memory",
+        if share >= LEAST_MEMORY { Ok(text) } else { Err(text) },
+        "give the node more memory, or fewer agents",
+    )
 }
 
 fn agents(address: SocketAddr, declared: &[String], checks: &mut Vec<Check>) {
@@ -109,11 +132,19 @@ fn agents(address: SocketAddr, declared: &[String], checks: &mut Vec<Check>) {
             checks.push(check("runtime", Ok(format!("answers, version {version}")), ""));
             for (name, state) in health::loaded(&agents, declared) {
                 let state = state.map(|()| "loaded".to_owned());
-                checks.push(check(format!("agent/{name}"), state, "correct the agent's document in the machine-config"));
+                checks.push(check(
+                    format!("agent/{name}"),
+                    state,
+                    "correct the agent's document in the machine-config",
+                ));
             }
         }
         Err(error) => {
-            checks.push(check("runtime", Err(error.to_string()), "read `astromeshctl logs` for why it does not start"));
+            checks.push(check(
+                "runtime",
+                Err(error.to_string()),
+                "read `astromeshctl logs` for why it does not start",
+            ));
             for name in declared {
                 let state = Err("the runtime does not answer".to_owned());
                 checks.push(check(format!("agent/{name}"), state, "see the check `runtime`"));
@@ -139,7 +170,11 @@ fn provider(name: &str, host: &str, port: u16) -> Check {
             }
             Err(last)
         });
-    check(format!("provider/{name}"), result, "see that the provider is up and that the node's network reaches it")
+    check(
+        format!("provider/{name}"),
+        result,
+        "see that the provider is up and that the node's network reaches it",
+    )
 }
 
 /// The runtime's own doctor, each check under `runtime/`.
@@ -166,7 +201,11 @@ fn from_runtime(answer: &Value) -> Vec<Check> {
         let text = |key: &str| state.get(key).and_then(Value::as_str).unwrap_or_default();
         let detail = format!("{}: {}", text("status"), text("message"));
         let result = if text("status") == "ok" { Ok(detail) } else { Err(detail) };
-        checks.push(check(format!("runtime/{name}"), result, "see that the provider answers and that its key is right"));
+        checks.push(check(
+            format!("runtime/{name}"),
+            result,
+            "see that the provider answers and that its key is right",
+        ));
     }
     checks
 }
@@ -178,7 +217,8 @@ mod tests {
 
     #[test]
     fn the_runtimes_doctor_is_green_only_when_it_says_so_of_everything() {
-        let green = json!({"healthy": true, "checks": {"provider:main": {"status": "ok", "message": "fine"}}});
+        let green =
+            json!({"healthy": true, "checks": {"provider:main": {"status": "ok", "message": "fine"}}});
         assert!(from_runtime(&green).iter().all(|check| check.ok));
         for red in [
             json!({"healthy": false, "checks": {}}),

@@ -77,7 +77,8 @@ pub fn probe(shared: &Shared) {
         let verdict = examine_life(shared, address, &config.agents);
         if shared.health.remember(&verdict) {
             let reason = verdict.as_ref().err().map(String::as_str).unwrap_or_default();
-            let told = shared.pid1.tell(&ToInit::Health { healthy: verdict.is_ok(), reason: ipc::cut(reason) });
+            let told =
+                shared.pid1.tell(&ToInit::Health { healthy: verdict.is_ok(), reason: ipc::cut(reason) });
             if let Err(error) = told {
                 log::warn!("{error}");
             }

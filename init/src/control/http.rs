@@ -53,7 +53,9 @@ pub fn get(address: SocketAddr, path: &'static str, longest: Duration) -> Result
     let deadline = Instant::now() + longest;
     let mut stream = connect(address, longest)?;
     let exchange = |cause| HttpError::Exchange { path, cause };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    );
     stream.set_write_timeout(Some(longest)).map_err(exchange)?;
     stream.write_all(request.as_bytes()).map_err(exchange)?;
     let mut bytes = Vec::new();
@@ -94,7 +96,10 @@ mod tests {
     #[test]
     fn only_a_complete_answer_of_status_200_with_json_counts() {
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n{\"a\":1}", "/").is_ok());
-        assert!(matches!(parse(b"HTTP/1.1 500 no\r\n\r\n{}", "/"), Err(HttpError::Status { status: 500, .. })));
+        assert!(matches!(
+            parse(b"HTTP/1.1 500 no\r\n\r\n{}", "/"),
+            Err(HttpError::Status { status: 500, .. })
+        ));
         assert!(matches!(parse(b"HTTP/1.1 200 OK\r\n", "/"), Err(HttpError::ParseHead(_))));
         assert!(matches!(parse(b"HTTP/1.1 200 OK\r\n\r\n{\"a\":", "/"), Err(HttpError::ParseBody(_))));
         assert!(matches!(parse(b"\x16\x03\x01", "/"), Err(HttpError::ParseHead(_))));

@@ -31,10 +31,14 @@ const LINES_AT_ONCE: usize = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// No operator is known.
-    #[error("no operator is known: the control API is closed; give the node a machine-config with an `operator` section")]
+    #[error(
+        "no operator is known: the control API is closed; give the node a machine-config with an `operator` section"
+    )]
     NoOperator,
     /// The certificates or the key can't be used.
-    #[error("the certificates or the key in the `operator` section can't be used: {0}; make them anew with `astromeshctl gen config`")]
+    #[error(
+        "the certificates or the key in the `operator` section can't be used: {0}; make them anew with `astromeshctl gen config`"
+    )]
     UseCertificates(String),
     /// The address can't be listened on.
     #[error("the control API can't listen on {0}: {1}")]
@@ -97,13 +101,19 @@ fn server_config(ca: &str, certificate: &str, key: &str) -> Result<ServerConfig,
     Ok(config)
 }
 
-fn serve(shared: &Shared, tls: Arc<ServerConfig>, stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(
+    shared: &Shared,
+    tls: Arc<ServerConfig>,
+    stream: TcpStream,
+) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_write_timeout(Some(STALLS_WITHIN))?;
     stream.set_nodelay(true)?;
     let deadline = Deadline { stream, until: std::time::Instant::now() + ASKS_WITHIN };
     let mut stream = StreamOwned::new(ServerConnection::new(tls)?, deadline);
     let mut buffer = [0; MAX_REQUEST];
-    let Some(request) = frame::read::<_, Request>(&mut Adapter(&mut stream), &mut buffer)? else { return Ok(()) };
+    let Some(request) = frame::read::<_, Request>(&mut Adapter(&mut stream), &mut buffer)? else {
+        return Ok(());
+    };
     if stream.conn.alpn_protocol() != Some(ALPN) {
         return Ok(());
     }
@@ -127,8 +137,10 @@ fn respond(shared: &Shared, request: &Request) -> Response {
         Err(error) => Response::Refused(error.to_string()),
     };
     match request {
-        Request::Status => status::status(shared)
-            .map_or_else(|error| Response::Refused(error.to_string()), |status| Response::Status(Box::new(status))),
+        Request::Status => status::status(shared).map_or_else(
+            |error| Response::Refused(error.to_string()),
+            |status| Response::Status(Box::new(status)),
+        ),
         Request::Boot => {
             status::boot(shared).map_or_else(|error| Response::Refused(error.to_string()), Response::Boot)
         }

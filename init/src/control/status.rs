@@ -47,7 +47,13 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
                 // PID 1 does not look into the agent (see `supervise::memory`); nobody else maps its pages.
                 let rss_kib = if rss_kib == 0 { resident(pid) } else { rss_kib };
                 let pss_kib = if pss_kib == 0 { rss_kib } else { pss_kib };
-                status.services.push(Service { name: name.as_str().to_owned(), pid, restarts, rss_kib, pss_kib });
+                status.services.push(Service {
+                    name: name.as_str().to_owned(),
+                    pid,
+                    restarts,
+                    rss_kib,
+                    pss_kib,
+                });
             }
             _ => {}
         }
@@ -58,10 +64,11 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
 /// The stages of this boot.
 pub fn boot(shared: &Shared) -> Result<Vec<Stage>, Pid1Error> {
     let stages = shared.pid1.ask()?.into_iter().filter_map(|message| match message {
-        FromInit::Stage { name, started_us, took_us, outcome, note } => Some(Stage {
+        FromInit::Stage { name, started_us, took_us, idle_us, outcome, note } => Some(Stage {
             name: name.as_str().to_owned(),
             started_us,
             took_us,
+            idle_us,
             outcome,
             note: note.as_str().to_owned(),
         }),
@@ -101,7 +108,10 @@ fn local_addresses(trie: &str) -> Vec<String> {
         let line = line.trim();
         if let Some(address) = line.strip_prefix("|-- ") {
             last = address;
-        } else if line == "/32 host LOCAL" && !last.starts_with("127.") && !found.iter().any(|one| one == last) {
+        } else if line == "/32 host LOCAL"
+            && !last.starts_with("127.")
+            && !found.iter().any(|one| one == last)
+        {
             found.push(last.to_owned());
         }
     }

@@ -292,7 +292,9 @@ mod tests {
     #[test]
     fn nonsensical_times_are_put_in_order() {
         let now = Instant::now();
-        for (seconds, renew_after, rebind_after) in [(0, 0, 0), (10, 20, 5), (3600, 3000, 2000), (u32::MAX, 1, 2)] {
+        for (seconds, renew_after, rebind_after) in
+            [(0, 0, 0), (10, 20, 5), (3600, 3000, 2000), (u32::MAX, 1, 2)]
+        {
             let mut client = Client::new(now);
             let lease = Lease { renew_after, rebind_after, ..lease(seconds) };
             client.poll(now);

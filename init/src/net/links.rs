@@ -84,7 +84,9 @@ mod tests {
     fn without_configuration_every_link_is_addressed_by_dhcp_and_with_it_only_those_named() {
         let mut network = Network::default();
         assert_eq!(addressing(&link(), &network), Some(&Addressing::Dhcp));
-        network.interfaces.push(Interface { link: Link::Name("eth1".to_owned()), addressing: Addressing::Dhcp });
+        network
+            .interfaces
+            .push(Interface { link: Link::Name("eth1".to_owned()), addressing: Addressing::Dhcp });
         assert_eq!(addressing(&link(), &network), None);
         network.interfaces.push(Interface { link: Link::Mac(link().mac), addressing: Addressing::Dhcp });
         assert_eq!(addressing(&link(), &network), Some(&Addressing::Dhcp));

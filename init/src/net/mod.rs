@@ -113,7 +113,8 @@ impl Net {
                 self.write_nameservers();
             }
         }
-        let due = self.managed.iter().filter_map(|managed| managed.dhcp.as_ref()).map(|dhcp| dhcp.client.wake_at());
+        let due =
+            self.managed.iter().filter_map(|managed| managed.dhcp.as_ref()).map(|dhcp| dhcp.client.wake_at());
         let until = due.fold(now + LIST_EVERY, Instant::min);
         self.wait(until.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
     }

@@ -68,7 +68,13 @@ impl Netlink {
     }
 
     /// Gives a link an address, or refreshes the one it has.
-    pub fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8, origin: Origin) -> Result<(), Errno> {
+    pub fn add_address(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+        origin: Origin,
+    ) -> Result<(), Errno> {
         let mut message = address_message(RTM_NEWADDR, CREATE | REPLACE, index, address, prefix);
         if let Origin::Lease(seconds) = origin {
             // struct ifa_cacheinfo: preferred, valid, created, updated
@@ -209,7 +215,12 @@ struct Message(heapless::Vec<u8, 256>);
 impl Message {
     fn new(kind: u16, flags: u16) -> Self {
         let mut message = Self(heapless::Vec::new());
-        message.u32(0).bytes(&kind.to_ne_bytes()).bytes(&(REQUEST_AND_ACK | flags).to_ne_bytes()).u32(0).u32(0);
+        message
+            .u32(0)
+            .bytes(&kind.to_ne_bytes())
+            .bytes(&(REQUEST_AND_ACK | flags).to_ne_bytes())
+            .u32(0)
+            .u32(0);
         message
     }
 

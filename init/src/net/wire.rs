@@ -4,7 +4,8 @@
 use super::lease::{Answer, Lease, Send};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+    DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
+    UdpRepr,
 };
 use std::net::Ipv4Addr;
 
@@ -129,7 +130,10 @@ fn answer_to(bytes: &[u8], mac: [u8; 6], transaction: u32) -> Option<Answer> {
 fn lease(repr: &DhcpRepr<'_>) -> Option<Lease> {
     let mask = u32::from(repr.subnet_mask.unwrap_or(Ipv4Addr::new(255, 255, 255, 0)));
     let ordinary = |address: Ipv4Addr| {
-        !(address.is_unspecified() || address.is_broadcast() || address.is_multicast() || address.is_loopback())
+        !(address.is_unspecified()
+            || address.is_broadcast()
+            || address.is_multicast()
+            || address.is_loopback())
     };
     if !ordinary(repr.your_ip) || mask.leading_ones() != mask.count_ones() {
         return None;
@@ -169,7 +173,8 @@ mod tests {
             assert!(packet.verify_checksum());
             let udp = UdpPacket::new_checked(packet.payload()).unwrap();
             assert!(udp.verify_checksum(&packet.src_addr().into(), &packet.dst_addr().into()));
-            let repr = DhcpRepr::parse(&DhcpPacket::new_checked(udp.payload()).unwrap()).unwrap();
+            let message = DhcpPacket::new_checked(udp.payload()).unwrap();
+            let repr = DhcpRepr::parse(&message).unwrap();
             assert_eq!(repr.transaction_id, 7);
             assert_eq!(answer(&buffer[..length], MAC, 7), None, "a client's message is no answer");
         }

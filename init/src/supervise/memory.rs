@@ -3,9 +3,9 @@
 //! Only our own: reading it waits for the process's memory lock, which a runtime that misbehaves could hold for as long
 //! as it likes. Of the runtime, `control` reads the resident size from a file that needs no lock.
 
+use core::fmt::Write as _;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
-use core::fmt::Write as _;
 
 /// Resident and proportional set size in KiB; zeros when the process is gone.
 pub fn of(pid: Pid) -> (u64, u64) {

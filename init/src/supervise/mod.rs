@@ -8,7 +8,8 @@ mod memory;
 pub mod power;
 pub mod services;
 
-use crate::boot::{Node, root, timeline};
+use crate::boot::timeline::{self, Moment};
+use crate::boot::{Node, root};
 use crate::sys::signals;
 use crate::sys::watchdog::PET_SECONDS;
 use astromesh_proto::control::{Mode, Outcome};
@@ -19,7 +20,7 @@ use power::{Buttons, How};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions};
-use services::{AGENT, COUNT, CONTROL, NET};
+use services::{AGENT, CONTROL, COUNT, NET};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,9 @@ pub fn run(mut node: Node) -> ! {
             crate::boot::restart()
         }
     };
+    if node.plan.maintenance.is_none() {
+        node.timeline.push("healthy", Moment::now(), Outcome::Running, ipc::cut("waiting for the runtime"));
+    }
     log::info!("boot is over after {} ms", timeline::now_us() / 1000);
     crate::sys::pages::forget_code();
     let how = watch(&mut node, &signals, &buttons);

@@ -3,8 +3,8 @@
 //! Everything a restart needs - sockets aside - is made once, at boot: the cgroups, the pipe the runtime speaks into.
 //! A restart after boot allocates nothing, so a node out of memory can still heal.
 
-use crate::boot::root::VerifiedRoot;
 use super::memory;
+use crate::boot::root::VerifiedRoot;
 use crate::service;
 use crate::sys::spawn::{Spawn, spawn};
 use astromesh_proto::ipc::{self, FromInit};
@@ -131,7 +131,7 @@ impl Services {
     }
 
     /// Starts the read-ahead, once; PID 1 reaps it like any orphan.
-    pub fn start_prefetch(&self, kmsg: &OwnedFd, null: &OwnedFd) {
+    pub fn start_prefetch(kmsg: &OwnedFd, null: &OwnedFd) {
         let fds = [null.as_fd(), kmsg.as_fd(), kmsg.as_fd()];
         let what = Spawn { name: c"prefetch", argument: None, namespaces: 0, cgroup: None, fds: &fds };
         if let Err(error) = spawn(&what) {
@@ -140,12 +140,7 @@ impl Services {
     }
 
     /// Launches the agent runtime. The root must be verified: there is no other way to call this.
-    pub fn launch(
-        &mut self,
-        _root: &VerifiedRoot,
-        kmsg: &OwnedFd,
-        null: &OwnedFd,
-    ) -> Result<(), StartError> {
+    pub fn launch(&mut self, _root: &VerifiedRoot, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
         self.start_any(AGENT, kmsg, null)
     }
 
@@ -158,9 +153,8 @@ impl Services {
     fn start_any(&mut self, index: usize, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
         let description = &DESCRIPTIONS[index];
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-                .map_err(StartError::MakeSocket)?;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(StartError::MakeSocket)?;
         // The service may wait on its end.
         let _ = rustix::fs::fcntl_setfl(&theirs, OFlags::RDWR);
 

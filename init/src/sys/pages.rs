@@ -16,7 +16,11 @@ pub fn forget_code() {
         // W^X), or the first of the file, which holds constants and no relocation. For such a page MADV_DONTNEED
         // drops the mapping and the next access maps the same bytes of the file again (madvise(2)).
         unsafe {
-            libc::madvise(core::ptr::with_exposed_provenance_mut::<c_void>(start), end - start, libc::MADV_DONTNEED);
+            libc::madvise(
+                core::ptr::with_exposed_provenance_mut::<c_void>(start),
+                end - start,
+                libc::MADV_DONTNEED,
+            );
         }
     }
 }

@@ -44,9 +44,7 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<Pid> {
     }
     // SAFETY: `arguments` is a clone_args of the size that is passed; without CLONE_VM the child has its own copy
     // of this address space, as after fork(2), and runs on its own copy of this stack.
-    let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>())
-    };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) };
     match pid {
         0 => exec(what),
         pid if pid > 0 => {

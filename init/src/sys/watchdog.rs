@@ -26,13 +26,11 @@ impl Watchdog {
     /// Opens (which arms) `/dev/watchdog0` and sets its timeout. The kernel puts hardware before `softdog`,
     /// because that one registers last.
     pub fn arm() -> Result<Self, Errno> {
-        let device =
-            rustix::fs::open(c"/dev/watchdog0", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let device = rustix::fs::open(c"/dev/watchdog0", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut seconds = TIMEOUT_SECONDS;
         // SAFETY: WDIOC_SETTIMEOUT is _IOWR('W', 6, int) and reads and writes exactly one int.
         unsafe {
-            let request =
-                Updater::<{ opcode::read_write::<i32>(b'W', 6) }, i32>::new(&mut seconds);
+            let request = Updater::<{ opcode::read_write::<i32>(b'W', 6) }, i32>::new(&mut seconds);
             // A device with a fixed timeout refuses; it is armed all the same.
             let _ = ioctl::ioctl(&device, request);
         }
