@@ -58,6 +58,8 @@ pub enum FromInit {
         config_error: String<MAX_TEXT>,
         /// Whether `/var` is the disk's (and not memory that is lost at the next start).
         var_on_disk: bool,
+        /// How often PID 1 allocated memory since the boot was over: it should never.
+        allocations: u32,
     },
     /// One stage of the boot.
     Stage {
@@ -150,6 +152,7 @@ mod tests {
             watchdog: true,
             config_error: cut(&long),
             var_on_disk: true,
+            allocations: u32::MAX,
         };
         for message in [stage, node] {
             let mut buffer = [0; MAX_MESSAGE];

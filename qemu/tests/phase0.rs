@@ -122,7 +122,9 @@ fn a_real_question_is_answered_from_outside_and_the_doctor_tells_green_from_red(
     // The doctor: green, red without the provider, green again with it.
     let checks = node.doctor()?;
     assert_eq!(red(&checks), Vec::<&str>::new(), "{checks:?}");
-    for name in ["root", "runtime", "agent/assistant", "provider/main", "clock", "space", "runtime/doctor"] {
+    for name in
+        ["root", "runtime", "agent/assistant", "provider/main", "clock", "space", "init", "runtime/doctor"]
+    {
         assert!(checks.iter().any(|check| check.name == name), "no check {name}: {checks:?}");
     }
     provider.stop();

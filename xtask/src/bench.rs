@@ -3,12 +3,17 @@
 //! QEMU counts: with `-icount shift=0` the guest's clock advances one nanosecond for each instruction, so the node's own
 //! timeline *is* the count, and it does not vary with what else the host does. While nothing runs the clock jumps to
 //! the next timer; that idle time, which the kernel knows to a hundredth of a second, is taken off. One processor.
+//!
+//! `cargo xtask bench start`: what the verified root costs the runtime's start, in wall time. In one boot the runtime is
+//! started twice: first from the disk, through dm-verity and EROFS, then again when every page it reads is in memory
+//! already, as it would be from an initramfs. Both in the same run, several times, medians and ranges.
 
 use crate::{deps, image, project, test};
 use anyhow::{Context as _, Result, bail};
-use astromesh_proto::control::{Service, Stage};
+use astromesh_proto::control::{LogLine, Request, Service, Stage};
 use astromesh_qemu::node::{self, Delivery, Node, Setup};
 use astromesh_qemu::{Accelerator, Provider, relay_path};
+use astromeshctl::client::Client;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -22,7 +27,10 @@ pub struct BenchArguments {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// Keep the figures in bench/boot.json
+    /// How many boots, for `start`
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// Keep the figures in bench/boot.json or bench/start.json
     #[arg(long)]
     save: bool,
 }
@@ -31,6 +39,8 @@ pub struct BenchArguments {
 enum What {
     /// Instructions from kernel entry to PID 1, to the agent's exec, to health; memory of every process
     Boot,
+    /// Wall time from the agent's exec to health: from the verified root, and with all of it in memory
+    Start,
 }
 
 /// Goals of this phase, in guest instructions.
@@ -56,6 +66,7 @@ struct Figures {
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     match arguments.what {
         What::Boot => boot(arguments),
+        What::Start => start(arguments),
     }
 }
 
@@ -84,6 +95,67 @@ fn boot(arguments: &BenchArguments) -> Result<()> {
         println!("{}\n\n{}", table(&figures), memory(&figures));
     }
     Ok(())
+}
+
+/// Wall times of the runtime's starts, in milliseconds.
+#[derive(Debug, Clone, Serialize)]
+struct Starts {
+    /// From the disk, through dm-verity and EROFS.
+    verified: Vec<u64>,
+    /// With every page in memory.
+    in_memory: Vec<u64>,
+    /// Median over median.
+    ratio_percent: u64,
+}
+
+fn start(arguments: &BenchArguments) -> Result<()> {
+    deps::install()?;
+    let image = image::build()?;
+    test::build_relay()?;
+    let (mut verified, mut in_memory) = (Vec::new(), Vec::new());
+    for run in 1..=arguments.runs {
+        eprintln!("  boot {run} of {}", arguments.runs);
+        let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
+        let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+        let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
+        let vm = setup.deliver(image.machine().nic(nic), Delivery::Smbios).start()?;
+        let mut node = Node { profile: setup.profile(&vm)?, vm };
+        node.wait_healthy()?;
+        let healthy =
+            node.boot()?.into_iter().find(|stage| stage.name == "healthy").context("no stage \"healthy\"")?;
+        verified.push(healthy.took_us / 1000);
+        node.request(&Request::RestartAgent)?;
+        node.wait_for("the node did not heal", node::HEALTHY_WITHIN, |status| {
+            status.healthy && status.services.iter().any(|service| service.restarts == 1)
+        })?;
+        in_memory.push(second_start(&node)?);
+        node.vm.power_off(Duration::from_secs(120))?;
+    }
+    let ratio_percent = median(&verified) * 100 / median(&in_memory).max(1);
+    let starts = Starts { verified, in_memory, ratio_percent };
+    if arguments.save {
+        fs::write(project().join("bench/start.json"), serde_json::to_string_pretty(&starts)? + "\n")
+            .context("bench/start.json can't be written")?;
+    }
+    println!("{}", serde_json::to_string_pretty(&starts)?);
+    Ok(())
+}
+
+/// From the log, which PID 1 stamps: from the second start of the agent to the second time that health held.
+fn second_start(node: &Node) -> Result<u64> {
+    let lines: Vec<LogLine> =
+        Client::connect(&node.profile)?.logs(10_000, false)?.collect::<Result<_, _>>()?;
+    let at = |text: &str| {
+        let line = lines.iter().rev().find(|line| line.source == "init" && line.text.starts_with(text));
+        line.map(|line| line.at_us / 1000).with_context(|| format!("no line {text:?} of init in the log"))
+    };
+    Ok(at("healthy after")?.saturating_sub(at("agent started again")?))
+}
+
+fn median(values: &[u64]) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
 fn figures(stages: &[Stage], services: Vec<Service>) -> Result<Figures> {

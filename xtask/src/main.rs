@@ -44,7 +44,7 @@ enum Command {
     Build,
     /// Report what the image weighs against its budget
     Size(size::SizeArguments),
-    /// Measure: `boot`
+    /// Measure: `boot`, in guest instructions; `start`, in wall time
     Bench(bench::BenchArguments),
     /// Install what the host lacks
     Deps,

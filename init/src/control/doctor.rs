@@ -58,8 +58,15 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
         }
     };
     for message in messages {
-        if let FromInit::Node { mode, root_hash, root_verified, watchdog, config_error, var_on_disk } =
-            message
+        if let FromInit::Node {
+            mode,
+            root_hash,
+            root_verified,
+            watchdog,
+            config_error,
+            var_on_disk,
+            allocations,
+        } = message
         {
             let root = if root_verified {
                 Ok(format!("dm-verity, every block read so far is as signed: {root_hash}"))
@@ -79,6 +86,12 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
             ));
             let armed = if watchdog { Ok("armed".to_owned()) } else { Err("none".to_owned()) };
             checks.push(check("watchdog", armed, "give the machine a watchdog: a hang would not restart it"));
+            let memory = if allocations == 0 {
+                Ok("PID 1 allocated nothing since the boot was over".to_owned())
+            } else {
+                Err(format!("PID 1 allocated memory {allocations} times since the boot was over"))
+            };
+            checks.push(check("init", memory, "report this: PID 1 could fail for lack of memory"));
             let state = if var_on_disk {
                 Ok("on disk".to_owned())
             } else {

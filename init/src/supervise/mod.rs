@@ -10,8 +10,8 @@ pub mod services;
 
 use crate::boot::timeline::{self, Moment};
 use crate::boot::{Node, root};
-use crate::sys::signals;
 use crate::sys::watchdog::PET_SECONDS;
+use crate::sys::{heap, signals};
 use astromesh_proto::control::{Mode, Outcome};
 use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, ToInit};
 use astromesh_verity::Device;
@@ -46,6 +46,7 @@ pub fn run(mut node: Node) -> ! {
     }
     log::info!("boot is over after {} ms", timeline::now_us() / 1000);
     crate::sys::pages::forget_code();
+    heap::seal();
     let how = watch(&mut node, &signals, &buttons);
     stop(&mut node, &signals, how)
 }
@@ -172,10 +173,10 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
             node.timeline.finish("control", Outcome::Done, "serving");
         }
         (CONTROL, ToInit::Health { healthy, reason }) => {
-            if healthy && node.timeline.finish("healthy", Outcome::Done, "health holds") {
+            if healthy {
+                node.timeline.finish("healthy", Outcome::Done, "health holds");
                 log::info!("healthy after {} ms", timeline::now_us() / 1000);
-            }
-            if !healthy {
+            } else {
                 log::warn!("health: {reason}");
             }
         }
@@ -212,6 +213,7 @@ fn answer(node: &Node) {
         watchdog: node.watchdog.is_some(),
         config_error: node.plan.maintenance.clone().unwrap_or_default(),
         var_on_disk: node.var_on_disk,
+        allocations: heap::allocations_since_sealed(),
     };
     send(socket, &about);
     for message in node.timeline.messages().chain(node.services.messages()) {

@@ -1,6 +1,7 @@
 //! The kernel calls that no safe wrapper covers, each in a file of its own. Nothing above this folder is unsafe.
 
 pub mod descriptors;
+pub mod heap;
 pub mod packet;
 pub mod pages;
 pub mod signals;
