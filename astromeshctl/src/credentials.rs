@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// a lost key means a new CA.
 const VALID: Duration = Duration::from_hours(3652 * 24);
 
-/// How far validity begins in the past, since a node's clock may be a little behind before its first time sync.
+/// How far validity begins in the past, since a node's clock may be a little behind.
 const BACKDATED: Duration = Duration::from_hours(24);
 
 /// What to make credentials for.

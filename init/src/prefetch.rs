@@ -18,7 +18,7 @@ pub fn main() -> i32 {
         log_sink::start("prefetch", kmsg);
     }
     if let Err(error) =
-        crate::service::become_service(crate::service::CONFIG_ID, rustix::thread::CapabilitySet::empty())
+        crate::service::become_service(crate::service::PREFETCH_ID, rustix::thread::CapabilitySet::empty())
     {
         log::error!("{error}");
         return 1;

@@ -19,6 +19,8 @@ pub const AGENT: &str = "agent";
 
 /// User and group id of [`CONFIG`].
 pub const CONFIG_ID: u32 = 901;
+/// User and group id of [`PREFETCH`].
+pub const PREFETCH_ID: u32 = 904;
 /// User and group id of [`NET`].
 pub const NET_ID: u32 = 902;
 /// User and group id of [`CONTROL`].

@@ -1,11 +1,8 @@
 //! The build itself: unpack, configure, check, make; or a look-up when all that decides the bits is as it was.
 
 use crate::check;
-use astromesh_rootfs::{
-    Cache, CacheError, FetchError, fetch_debian,
-    lock::{DebianPackage, Purpose},
-    sha256_hex,
-};
+use astromesh_rootfs::lock::{DebianPackage, Purpose};
+use astromesh_rootfs::{Cache, CacheError, FetchError, fetch_debian, newest_debian, sha256_hex};
 use serde::Deserialize;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -118,12 +115,24 @@ struct Source {
     sha256: String,
 }
 
+/// Pins the newest version of the source that the archive offers: the new text of `source.lock`.
+pub fn newest_source(cache: &Cache) -> Result<String, BuildError> {
+    let source: Source = toml::from_str(crate::SOURCE_LOCK).map_err(BuildError::ParseLock)?;
+    let newest = newest_debian(cache, &source.suite, &source.name)?;
+    let header =
+        crate::SOURCE_LOCK.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    Ok(format!(
+        "{header}\nname = {:?}\nversion = {:?}\narch = {:?}\nsuite = {:?}\nsha256 = {:?}\n",
+        newest.name, newest.version, newest.arch, source.suite, newest.sha256
+    ))
+}
+
 /// Builds the kernel, or finds it in the cache.
 pub fn build(cache: &Path, progress: &(dyn Fn(Step) + Sync)) -> Result<Kernel, BuildError> {
     let source: Source = toml::from_str(crate::SOURCE_LOCK).map_err(BuildError::ParseLock)?;
     let cache = Cache::open(cache)?;
     let compiler = output("gcc", Command::new("gcc").arg("--version"))?;
-    let key = format!("{RECIPE}\n{}\n{}\n{compiler}", crate::SOURCE_LOCK, crate::FRAGMENT);
+    let key = format!("{RECIPE}\n{}\n{}\n{compiler}", source.sha256, check::canonical(crate::FRAGMENT));
     let key = &sha256_hex(key.as_bytes())[..32];
     let dir = cache.directory::<BuildError>("kernels", key, |dir| {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);

@@ -45,6 +45,13 @@ pub fn named_twice(fragment: &str) -> Vec<String> {
     seen.into_iter().filter(|(_, count)| *count > 1).map(|(symbol, _)| symbol.to_owned()).collect()
 }
 
+/// The symbols of a fragment without its prose, sorted: what decides the bits.
+pub fn canonical(fragment: &str) -> String {
+    let lines: Vec<_> =
+        symbols(fragment).into_iter().map(|(symbol, value)| format!("{symbol}={value}")).collect();
+    lines.join("\n")
+}
+
 fn symbols(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(line).collect()
 }
@@ -80,6 +87,12 @@ mod tests {
     fn values_are_compared_and_comments_are_not() {
         assert!(differences("# why: CONFIG_X=y would be wrong\nCONFIG_N=8\n", "CONFIG_N=8\n").is_empty());
         assert_eq!(differences("CONFIG_N=8", "CONFIG_N=64").len(), 1);
+    }
+
+    #[test]
+    fn prose_and_order_do_not_decide_the_bits() {
+        assert_eq!(canonical("# why\nCONFIG_B=y\nCONFIG_A=y\n"), canonical("CONFIG_A=y\nCONFIG_B=y\n"));
+        assert_ne!(canonical("CONFIG_A=y\n"), canonical("# CONFIG_A is not set\n"));
     }
 
     #[test]

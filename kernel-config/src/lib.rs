@@ -10,7 +10,7 @@
 pub mod build;
 pub mod check;
 
-pub use build::{BuildError, HOST_PACKAGES, Kernel, Step, build};
+pub use build::{BuildError, HOST_PACKAGES, Kernel, Step, build, newest_source};
 
 /// The fragment.
 pub const FRAGMENT: &str = include_str!("../x86_64.config");

@@ -76,7 +76,7 @@ pub struct Status {
     pub version: String,
     /// What the node is doing.
     pub mode: Mode,
-    /// Whether health, as the design defines it, holds now.
+    /// Whether health holds now: the runtime answers, and every declared agent is loaded.
     pub healthy: bool,
     /// Why it does not, or that it does; in maintenance mode, what is wrong with the machine-config.
     pub reason: String,
@@ -84,7 +84,7 @@ pub struct Status {
     pub root_hash: String,
     /// Time since the kernel started, in milliseconds.
     pub uptime_ms: u64,
-    /// Addresses of the node with their prefix length, as text.
+    /// Addresses of the node as text, IPv6 ones with their prefix length.
     pub addresses: Vec<String>,
     /// The node's processes.
     pub services: Vec<Service>,
@@ -123,8 +123,8 @@ pub struct Service {
 /// One check of the doctor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What was checked: `root`, `runtime`, `agent/NAME`, `provider/NAME`, `clock`, `space`, and
-    /// `runtime/NAME` for what the runtime's own doctor says.
+    /// What was checked: `root`, `config`, `watchdog`, `init`, `var`, `clock`, `space`, `memory`, `runtime`,
+    /// `agent/NAME`, `provider/NAME`, and `runtime/NAME` for what the runtime's own doctor says.
     pub name: String,
     /// Whether it is as it should be.
     pub ok: bool,

@@ -158,6 +158,67 @@ fn a_real_question_is_answered_from_outside_and_the_doctor_tells_green_from_red(
     Ok(())
 }
 
+#[test]
+fn the_real_roots_hash_tree_is_what_veritysetup_makes() -> Result {
+    let image = &images().release;
+    let salt = tree_salt(image)?;
+    let directory = tempfile::tempdir()?;
+    let theirs = directory.path().join("tree");
+    let uuid = tree_uuid(image)?;
+    let output = std::process::Command::new("veritysetup")
+        .args(["format", "--hash=sha256", "--data-block-size=4096", "--hash-block-size=4096"])
+        .args([format!("--salt={salt}"), format!("--uuid={uuid}")])
+        .args([&image.root, &theirs])
+        .output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&image.root_hash));
+    assert!(std::fs::read(&theirs)? == std::fs::read(&image.verity)?, "the trees differ");
+    let verify = |hash: &str| {
+        std::process::Command::new("veritysetup")
+            .arg("verify")
+            .args([&image.root, &image.verity])
+            .arg(hash)
+            .status()
+    };
+    assert!(verify(&image.root_hash)?.success());
+    // The twin: another root's hash is refused.
+    assert!(!verify(&images().probe.root_hash)?.success());
+    Ok(())
+}
+
+fn tree_superblock(image: &Image) -> Result<astromesh_verity::Superblock> {
+    let bytes = std::fs::read(&image.verity)?;
+    Ok(astromesh_verity::Superblock::parse_prefix(&bytes)?)
+}
+
+fn tree_salt(image: &Image) -> Result<String> {
+    Ok(tree_superblock(image)?.salt().to_string())
+}
+
+fn tree_uuid(image: &Image) -> Result<String> {
+    Ok(tree_superblock(image)?.uuid().to_string())
+}
+
+#[test]
+fn init_is_small_and_the_node_obeys_reboot_and_poweroff_and_tells_its_log() -> Result {
+    let length = std::fs::metadata(&images().release.init)?.len();
+    println!("init: {length} bytes");
+    assert!(length <= 4_500_000, "init is {length} bytes");
+
+    let mut node = boot_probe()?;
+    let lines: Vec<_> =
+        Client::connect(&node.profile)?.logs(1000, false)?.collect::<std::result::Result<_, _>>()?;
+    assert!(lines.iter().any(|line| line.source == "kernel" && line.text.starts_with("Linux version")));
+    assert!(lines.iter().any(|line| line.source == "init") && lines.iter().any(|line| line.source == "net"));
+    node.request(&Request::Reboot)?;
+    assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestReset);
+
+    let mut node = boot_probe()?;
+    node.request(&Request::Poweroff)?;
+    assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
 /// No certificate, another authority's, the node's own: each refused, and none is told anything.
 fn refused_without_a_certificate(node: &Node, setup: &Setup) -> Result {
     let endpoint = node.profile.endpoint.clone();

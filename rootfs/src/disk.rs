@@ -27,7 +27,7 @@ pub const TYPE_VAR: Uuid = Uuid::from_u128(0x4d21b016_b534_45c2_a9fb_5c16e091fd2
 const SECTOR: u64 = 512;
 /// Partitions start at whole MiB: every erase block, RAID stripe and page size in use divides it.
 const ALIGNMENT: u64 = 1 << 20;
-/// Enough for a file system to be formatted; `init` grows it to the disk at the first boot.
+/// Enough for a file system to be formatted. It is not grown yet: that comes with disks for real machines.
 const VAR_SIZE: u64 = 16 << 20;
 /// Fixed, so that two builds agree. `/var` is found by its partition type.
 const VAR_UUID: &str = "a57e0c1e-0e0f-5000-8000-000000766172";

@@ -5,7 +5,7 @@
 
 use crate::apt::{AptError, Archive};
 use crate::cache::{Cache, CacheError, at, sha256_file};
-use crate::lock::{DebianPackage, Wheel};
+use crate::lock::{DebianPackage, Purpose, Wheel};
 use crate::run::{RunError, checked};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,14 @@ pub enum FetchError {
         version: String,
         /// The pinned sum.
         sha256: String,
+    },
+    /// The suite has no such package.
+    #[error("Debian {suite} has no package {name}: was it renamed?")]
+    FindPackage {
+        /// The suite.
+        suite: String,
+        /// The package.
+        name: String,
     },
     /// apt failed.
     #[error(transparent)]
@@ -46,6 +54,22 @@ pub fn fetch_debian(
 ) -> Result<PathBuf, FetchError> {
     debs(cache, suite, std::iter::once(package), progress)
         .map(|paths| paths.into_iter().next().unwrap_or_default())
+}
+
+/// The newest version of a package that a suite offers.
+pub fn newest_debian(cache: &Cache, suite: &str, name: &str) -> Result<DebianPackage, FetchError> {
+    let archive = Archive::open(cache, suite)?;
+    archive.refresh()?;
+    let offer = archive
+        .newest(name)?
+        .ok_or_else(|| FetchError::FindPackage { suite: suite.to_owned(), name: name.to_owned() })?;
+    Ok(DebianPackage {
+        name: name.to_owned(),
+        version: offer.version,
+        arch: offer.arch,
+        sha256: offer.sha256,
+        purpose: Purpose::Tool,
+    })
 }
 
 /// The cached .deb files of `packages`, in their order.

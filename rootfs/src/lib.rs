@@ -34,7 +34,7 @@ pub use closure::{ClosureError, Cut, HOT_FILES, SITE, TrimRules};
 pub use components::{Components, components};
 pub use elf::{NotStaticPie, require_static_pie};
 pub use erofs::{ErofsError, ErofsOptions};
-pub use fetch::{FetchError, fetch_debian};
+pub use fetch::{FetchError, fetch_debian, newest_debian};
 pub use image::{BuildError, BuildOptions, RootImage, build};
 pub use manifest::{Item, Manifest};
 pub use run::RunError;

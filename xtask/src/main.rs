@@ -78,7 +78,10 @@ fn carry_out(command: Command) -> Result<()> {
             deps::install()?;
             let progress = progress::Progress::new();
             let cache = astromesh_rootfs::Cache::open(&astromesh_rootfs::Cache::default_path()?)?;
-            Ok(astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?)
+            astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
+            progress.note("asking for the newest kernel source");
+            let source = astromesh_kernel::newest_source(&cache)?;
+            Ok(std::fs::write(project().join("kernel-config/source.lock"), source)?)
         }
     }
 }

@@ -9,6 +9,7 @@ use astromeshctl::profile::{Overrides, Profile};
 use clap::Args;
 use serde_json::json;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -25,11 +26,11 @@ pub struct RunArguments {
     /// Exit once the agent has answered
     #[arg(long)]
     once: bool,
-    /// Boot with this machine-config instead of one made for the occasion
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "model", "key_env"])]
+    /// Boot with this machine-config instead of one made for the occasion; `--provider URL` opens a way out for it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "key_env"])]
     config: Option<PathBuf>,
     /// Use a real provider: its base URL, as in <https://host/v1>. Opens a way out to that host alone
-    #[arg(long, value_name = "URL", requires = "model", requires = "key_env")]
+    #[arg(long, value_name = "URL")]
     provider: Option<String>,
     /// The provider's model
     #[arg(long, value_name = "NAME", requires = "provider")]
@@ -54,14 +55,17 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
     eprintln!("  booting; the guest's console follows\n");
     let network = guest.network(&relay, &provider);
-    let machine =
-        node::deliver(image.machine().nic(network), &guest.config, Delivery::Smbios).serial_tee(|bytes| {
-            let _ = std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush());
-        });
+    // SMBIOS structures share 64 KiB; fw_cfg has no such limit.
+    let by = if guest.config.len() < 32 * 1024 { Delivery::Smbios } else { Delivery::FwCfg };
+    let machine = node::deliver(image.machine().nic(network), &guest.config, by).serial_tee(|bytes| {
+        let _ = std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush());
+    });
     let vm = machine.start()?;
     let mut node = Node { profile: guest.profile(&vm)?, vm };
     let answered = ask(&node, &guest, &arguments.question, &interrupted);
+    let interrupted_early = answered.is_err() && interrupted.happened();
     let outcome = match answered {
+        Err(_) if interrupted_early => Ok(()),
         Ok(()) if !arguments.once => stay(&node, &interrupted),
         other => other,
     };
@@ -86,7 +90,10 @@ struct Guest {
 impl Guest {
     fn prepare(arguments: &RunArguments, provider: &Provider) -> Result<Self> {
         if let Some(path) = &arguments.config {
-            return Self::from_file(path);
+            return Self::from_file(path, arguments.provider.as_deref());
+        }
+        if arguments.provider.is_some() && (arguments.model.is_none() || arguments.key_env.is_none()) {
+            bail!("--provider needs --model NAME and --key-env VAR, or a --config FILE that says both");
         }
         let mut way_out = None;
         let setup = if let (Some(url), Some(model), Some(variable)) =
@@ -108,7 +115,7 @@ impl Guest {
         Ok(Self { config, agent: "assistant".to_owned(), setup: Some(setup), file_profile: None, way_out })
     }
 
-    fn from_file(path: &Path) -> Result<Self> {
+    fn from_file(path: &Path, provider: Option<&str>) -> Result<Self> {
         let config = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
         let parsed = match astromeshctl::validate::validate(&config) {
             Ok(parsed) => parsed,
@@ -125,7 +132,22 @@ impl Guest {
                 file_profile.display()
             );
         }
-        Ok(Self { config, agent, setup: None, file_profile: Some(file_profile), way_out: None })
+        if parsed.runtime.listen.ip().is_loopback() {
+            bail!(
+                "runtime.listen is {}: nobody outside the node can ask it; open it, as in 0.0.0.0:8000",
+                parsed.runtime.listen
+            );
+        }
+        let way_out = provider.map(host_and_port).transpose()?;
+        if let Some((host, _)) = &way_out {
+            let inside = IpAddr::V4(*node::PROVIDER_INSIDE.ip());
+            if parsed.network.hosts.get(host) != Some(&inside) {
+                bail!(
+                    "the way out to {host} is at {inside} inside: say so in the machine-config's network.hosts"
+                );
+            }
+        }
+        Ok(Self { config, agent, setup: None, file_profile: Some(file_profile), way_out })
     }
 
     fn network(&self, relay: &Path, provider: &Provider) -> astromesh_qemu::Nic {
@@ -171,10 +193,10 @@ fn host_and_port(url: &str) -> Result<(String, u16)> {
 }
 
 fn ask(node: &Node, guest: &Guest, question: &str, interrupted: &Interrupts) -> Result<()> {
-    let status = interrupted.unless(|| node.wait_healthy().map_err(Into::into))?;
+    let status = interrupted.unless(node, || node.wait_healthy().map_err(Into::into))?;
     eprintln!("\n  healthy after {} ms: {}", status.uptime_ms, status.root_hash);
     eprintln!("  asking {}: {question}", guest.agent);
-    let answer = interrupted.unless(|| node.ask(&guest.agent, question).map_err(Into::into))?;
+    let answer = interrupted.unless(node, || node.ask(&guest.agent, question).map_err(Into::into))?;
     println!("\n{}\n", astromeshctl::terminal::clean(&answer));
     print!(
         "{}",
@@ -211,18 +233,21 @@ impl Interrupts {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Does something long, and gives up on it when Ctrl-C comes.
-    fn unless<T: Send>(&self, long: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    /// Does something long; on Ctrl-C switches the node off, upon which whatever waits for it fails.
+    fn unless<T: Send>(&self, node: &Node, long: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
             scope.spawn(move || {
                 let _ = sender.send(long());
             });
+            let mut told = false;
             loop {
                 match receiver.recv_timeout(Duration::from_millis(100)) {
                     Ok(result) => return result,
-                    // The scope waits for the other thread, so the machine is what must end.
-                    Err(_) if self.happened() => std::process::exit(130),
+                    Err(_) if self.happened() && !told => {
+                        told = true;
+                        node.vm.power_button()?;
+                    }
                     Err(_) => {}
                 }
             }

@@ -24,8 +24,8 @@ const LAUNCHER: &str = "/usr/lib/astromesh/launch.pyc";
 const CONFIG: &str = "/run/agent";
 /// Where the runtime keeps what it must keep.
 const HOME: &str = "/var/lib/astromesh";
-/// Largest environment file, in bytes: 32 providers' keys.
-const MOST_ENVIRONMENT: usize = 256 * 1024;
+/// Largest environment file, in bytes: 32 providers' names and keys of 8 KiB, and room to spare.
+const MOST_ENVIRONMENT: u64 = 512 * 1024;
 
 /// Why the runtime was not started.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +80,7 @@ fn launch() -> Result<core::convert::Infallible, LaunchError> {
     let environment = std::fs::File::open(format!("{CONFIG}/environment"))
         .and_then(|file| {
             let mut text = String::new();
-            std::io::Read::read_to_string(
-                &mut std::io::Read::take(file, MOST_ENVIRONMENT as u64),
-                &mut text,
-            )?;
+            std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_ENVIRONMENT), &mut text)?;
             Ok(text)
         })
         .map_err(LaunchError::ReadEnvironment)?;

@@ -36,6 +36,8 @@ impl Timeline {
         let now = Moment::now();
         let (took_us, idle_us) = match outcome {
             Outcome::Running => (0, began.idle_us),
+            // Before /proc there is no idle time to read; the first stages never wait.
+            _ if began.idle_us == 0 => (now.us - began.us, 0),
             _ => (now.us - began.us, now.idle_us.saturating_sub(began.idle_us)),
         };
         let _ = self.0.push(Record { name, started_us: began.us, took_us, idle_us, outcome, note });

@@ -48,6 +48,21 @@ pub struct WriteError {
 
 /// Writes everything a valid machine-config asks for.
 pub fn write(config: &MachineConfig) -> Result<(), WriteError> {
+    write_all(config).inspect_err(|_| withdraw())
+}
+
+/// Takes back what was written, so that no service runs on half a configuration.
+fn withdraw() {
+    for path in [NETWORK, CONTROL] {
+        let _ = std::fs::remove_file(path);
+    }
+    for path in ["environment", CERTIFICATES] {
+        let _ = std::fs::remove_file(Path::new(AGENT).join(path));
+    }
+    let _ = std::fs::remove_dir_all(Path::new(AGENT).join("agents"));
+}
+
+fn write_all(config: &MachineConfig) -> Result<(), WriteError> {
     let network = serde_json::to_vec(&config.network).unwrap_or_default();
     put(Path::new(NETWORK), &network)?;
     write_control(&ControlConfig {

@@ -69,7 +69,7 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
         } = message
         {
             let root = if root_verified {
-                Ok(format!("dm-verity, every block read so far is as signed: {root_hash}"))
+                Ok(format!("dm-verity, every block read so far is as the root hash says: {root_hash}"))
             } else {
                 Err("the device-mapper does not vouch for the root".to_owned())
             };

@@ -21,9 +21,9 @@ use std::time::Duration;
 /// Most connections at one time.
 pub const MOST_CONNECTIONS: usize = 8;
 /// How long one read or write may take.
-const STALLS_WITHIN: Duration = Duration::from_secs(30);
+const STALLS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client has from its first byte to the end of its request.
-const ASKS_WITHIN: Duration = Duration::from_secs(60);
+const ASKS_WITHIN: Duration = Duration::from_secs(15);
 /// Most log lines in one frame.
 const LINES_AT_ONCE: usize = 100;
 

@@ -3,7 +3,7 @@
 //! The scanner is `granit-parser`, the one below `serde-saphyr`; the tree is ours, because it makes three things
 //! possible that a serde data model loses: an error of *meaning* still knows its line, the `operator` section
 //! can be read out of a document whose other sections are wrong, and what the parser must never do (follow
-//! an alias, apply a tag, merge a mapping) is absent instead of switched off. It also costs 120 KB on the node
+//! an alias, apply a tag, merge a mapping) is absent instead of switched off. Its scanner costs 120 KB on the node
 //! where serde-saphyr costs 518.
 //!
 //! What is YAML but means different things to different readers is refused, so that the node, the agent runtime

@@ -38,7 +38,7 @@ control:x:903:
 agent:x:1000:
 ";
 
-/// Names come from /etc/hosts and then from the resolver that `net` runs; glibc loads no other module.
+/// Names come from /etc/hosts and then from the name servers that `net` writes down; glibc loads no other module.
 const NSSWITCH: &str = "\
 passwd: files
 group: files
