@@ -44,9 +44,11 @@ impl Log for KernelLog {
                 // "notice": a quiet console, which drops "info", still shows the boot.
                 _ => 5,
             };
-        let mut line = heapless::String::<LONGEST>::new();
+        let mut line = heapless::String::<{ LONGEST + 1 }>::new();
         // A line that is too long ends where it does.
         let _ = write!(Cut(&mut line), "<{priority}>{}: {}", self.name, record.args());
+        // Without this the kernel keeps the record open for a continuation, and nobody sees it before the next one.
+        let _ = line.push('\n');
         let _ = rustix::io::write(&self.kmsg, line.as_bytes());
     }
 
@@ -60,10 +62,23 @@ impl<const N: usize> core::fmt::Write for Cut<'_, N> {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         for character in text.chars() {
             let character = if character == '\n' { ' ' } else { character };
-            if self.0.push(character).is_err() {
+            if self.0.len() + character.len_utf8() > LONGEST || self.0.push(character).is_err() {
                 return Err(core::fmt::Error);
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_leaves_room_for_its_end_and_stays_one_line() {
+        let mut line = heapless::String::<{ LONGEST + 1 }>::new();
+        assert!(write!(Cut(&mut line), "a\nb{}", "é".repeat(LONGEST)).is_err());
+        assert!(line.starts_with("a b") && line.len() <= LONGEST);
+        assert!(line.push('\n').is_ok());
     }
 }

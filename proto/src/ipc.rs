@@ -32,7 +32,10 @@ pub enum ToInit {
         reason: String<MAX_TEXT>,
     },
     /// Tell me what you know: answered by [`FromInit`] messages up to [`FromInit::End`].
-    Ask,
+    Ask {
+        /// Whether to measure the memory of PID 1 and its services too, which takes a walk over their pages.
+        memory: bool,
+    },
     /// Kill the agent runtime, which is then started again.
     RestartAgent,
     /// Shut down cleanly and start again.

@@ -307,6 +307,8 @@ fn in_the_agents_place_nothing_of_the_root_can_be_changed_and_no_right_is_left()
         let found = mounts[path][0].as_str().unwrap_or_default();
         assert!(found.split(',').any(|option| option == options), "{path} is {found}, not {options}");
     }
+    // Every line of a service is kept: the kernel does not ration what is written to its log.
+    assert_eq!(rights["devkmsg"], json!("on"));
     assert_eq!(rights["core"], json!([0, 0]));
     assert_eq!(
         (&rights["tmp"], &rights["home"]),

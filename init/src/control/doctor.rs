@@ -50,7 +50,7 @@ fn check(name: impl Into<String>, result: Result<String, String>, hint: &str) ->
 
 /// What PID 1 knows: root, watchdog, configuration, state.
 fn node(shared: &Shared, checks: &mut Vec<Check>) {
-    let messages = match shared.pid1.ask() {
+    let messages = match shared.pid1.ask(false) {
         Ok(messages) => messages,
         Err(error) => {
             checks.push(check("init", Err(error.to_string()), "read the serial console; restart the node"));

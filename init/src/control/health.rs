@@ -91,7 +91,8 @@ pub fn probe(shared: &Shared) {
 fn examine_life(shared: &Shared, address: SocketAddr, declared: &[String]) -> Result<Life, String> {
     // Most probes of a boot end here: nobody listens yet.
     drop(http::connect(address, ANSWERS_WITHIN).map_err(|error| error.to_string())?);
-    let life = || shared.pid1.ask().map(|messages| Life::of(&messages)).map_err(|error| error.to_string());
+    let life =
+        || shared.pid1.ask(false).map(|messages| Life::of(&messages)).map_err(|error| error.to_string());
     let before = life()?;
     examine(address, declared)?;
     match before {

@@ -38,10 +38,10 @@ impl Pid1 {
         send(&socket, message)
     }
 
-    /// Asks PID 1 for all it knows.
-    pub fn ask(&self) -> Result<Vec<FromInit>, Pid1Error> {
+    /// Asks PID 1 for all it knows; with `memory` also for what it and its services take.
+    pub fn ask(&self, memory: bool) -> Result<Vec<FromInit>, Pid1Error> {
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        send(&socket, &ToInit::Ask)?;
+        send(&socket, &ToInit::Ask { memory })?;
         let mut messages = Vec::new();
         let mut buffer = [0; MAX_MESSAGE];
         while messages.len() < MOST_MESSAGES {

@@ -25,7 +25,7 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
         memory_total_kib: memory("MemTotal:"),
         memory_available_kib: memory("MemAvailable:"),
     };
-    let messages = shared.pid1.ask()?;
+    let messages = shared.pid1.ask(true)?;
     match shared.health.verdict(Life::of(&messages)) {
         Ok(()) => {
             status.healthy = true;
@@ -63,7 +63,7 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
 
 /// The stages of this boot.
 pub fn boot(shared: &Shared) -> Result<Vec<Stage>, Pid1Error> {
-    let stages = shared.pid1.ask()?.into_iter().filter_map(|message| match message {
+    let stages = shared.pid1.ask(false)?.into_iter().filter_map(|message| match message {
         FromInit::Stage { name, started_us, took_us, idle_us, outcome, note } => Some(Stage {
             name: name.as_str().to_owned(),
             started_us,

@@ -180,7 +180,7 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
                 log::warn!("health: {reason}");
             }
         }
-        (CONTROL, ToInit::Ask) => answer(node),
+        (CONTROL, ToInit::Ask { memory }) => answer(node, memory),
         (CONTROL, ToInit::RestartAgent) => {
             log::warn!("the operator ends the agent");
             node.services.kill_agent();
@@ -193,7 +193,7 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
 }
 
 /// Tells `control` all there is to know; what it does not take at once is dropped.
-fn answer(node: &Node) {
+fn answer(node: &Node, memory: bool) {
     let Some(socket) = node.services.sockets()[CONTROL] else { return };
     let status = Device::status(&root::device_name());
     let (hash, verified) = match &status {
@@ -216,7 +216,7 @@ fn answer(node: &Node) {
         allocations: heap::allocations_since_sealed(),
     };
     send(socket, &about);
-    for message in node.timeline.messages().chain(node.services.messages()) {
+    for message in node.timeline.messages().chain(node.services.messages(memory)) {
         send(socket, &message);
     }
     send(socket, &FromInit::End);

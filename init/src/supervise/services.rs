@@ -281,12 +281,12 @@ impl Services {
     }
 
     /// PID 1 itself and the services as messages.
-    pub fn messages(&self) -> impl Iterator<Item = FromInit> + '_ {
+    pub fn messages(&self, memory: bool) -> impl Iterator<Item = FromInit> + '_ {
         let services = self.list.iter().zip(&DESCRIPTIONS).enumerate();
-        let services = services.map(|(index, (service, description))| {
-            message(text(description.name), service.pid, service.restarts, index != AGENT)
+        let services = services.map(move |(index, (service, description))| {
+            message(text(description.name), service.pid, service.restarts, memory && index != AGENT)
         });
-        core::iter::once(message("init", Some(rustix::process::getpid()), 0, true)).chain(services)
+        core::iter::once(message("init", Some(rustix::process::getpid()), 0, memory)).chain(services)
     }
 }
 

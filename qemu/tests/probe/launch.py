@@ -78,6 +78,7 @@ def rights():
         "run": sorted(os.listdir("/run")),
         "dev": sorted(os.listdir("/dev")),
         "mounts": mounts,
+        "devkmsg": open("/proc/sys/kernel/printk_devkmsg").read().strip(),
         "core": resource.getrlimit(resource.RLIMIT_CORE),
         "tmp": attempt(os.open, "/tmp/probe", os.O_CREAT | os.O_WRONLY),
         "home": attempt(os.open, os.environ["HOME"] + "/probe", os.O_CREAT | os.O_WRONLY),
