@@ -43,6 +43,18 @@ pub struct RunArguments {
     question: String,
 }
 
+/// The README's first command as a test: it must end with an answer.
+pub fn once() -> Result<()> {
+    run(&RunArguments {
+        once: true,
+        config: None,
+        provider: None,
+        model: None,
+        key_env: None,
+        question: QUESTION.to_owned(),
+    })
+}
+
 /// The command.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     deps::install()?;
