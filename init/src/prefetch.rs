@@ -23,6 +23,8 @@ pub fn main() -> i32 {
         log::error!("{error}");
         return 1;
     }
+    // Reading ahead is for a processor that has nothing to do: it must never delay the one who reads.
+    let _ = rustix::process::nice(19);
     let Ok(list) = std::fs::read_to_string(LIST) else { return 0 };
     let mut buffer = vec![0; 128 * 1024];
     for path in list.lines().filter(|path| path.starts_with('/')) {

@@ -16,6 +16,7 @@ pub fn everything() -> Result<()> {
     step("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])
     })?;
+    step("licences, sources, bans", deny)?;
     step("image", || image::build().map(drop))?;
     step("unit tests", || cargo(&["test", "--workspace", "--locked", "--quiet", "--lib", "--bins"]))?;
     step("integration tests", || {
@@ -36,6 +37,27 @@ pub fn everything() -> Result<()> {
         step(&format!("gate {name}"), || gate(name, None))?;
     }
     Ok(())
+}
+
+/// Which cargo-deny: pinned, because its verdict is part of the tests.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Checks `deny.toml`. The advisories of cargo-deny need a download of their own and are not asked for.
+fn deny() -> Result<()> {
+    let root = astromesh_rootfs::Cache::default_path()?.join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = root.join("bin/cargo-deny");
+    if !program.is_file() {
+        println!("building cargo-deny, once: a few minutes");
+        let mut install = Command::new(env!("CARGO"));
+        install
+            .args(["install", "--quiet", "--locked", "--version", CARGO_DENY, "--root"])
+            .arg(&root)
+            .arg("cargo-deny");
+        status(&mut install)?;
+    }
+    let mut check = Command::new(program);
+    check.current_dir(project()).args(["--log-level", "error", "--offline", "--locked", "check"]);
+    status(check.args(["licenses", "bans", "sources"]))
 }
 
 /// Integration tests that boot no image of ours.

@@ -88,20 +88,21 @@ impl Moment {
     }
 }
 
-/// The second number of /proc/uptime, in seconds with two decimals (proc_uptime(5)).
+/// The fourth and fifth numbers of the first line of /proc/stat, idle and waiting for a disk, in hundredths of a second
+/// (proc_stat(5)). /proc/uptime has the first of them alone.
 fn idle_us() -> u64 {
-    let mut text = [0; 64];
-    let count = rustix::fs::open(c"/proc/uptime", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    let mut text = [0; 256];
+    let count = rustix::fs::open(c"/proc/stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(|file| rustix::io::read(&file, &mut text))
         .unwrap_or(0);
-    text[..count].split(|byte| *byte == b' ').nth(1).map_or(0, hundredths) * 10_000
+    idle_hundredths(&text[..count]) * 10_000
 }
 
-/// The digits of a number with two decimals.
-fn hundredths(text: &[u8]) -> u64 {
-    text.iter()
-        .filter(|byte| byte.is_ascii_digit())
-        .fold(0_u64, |value, digit| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+fn idle_hundredths(text: &[u8]) -> u64 {
+    let numbers = text
+        .split(|byte| *byte == b' ')
+        .filter_map(|word| core::str::from_utf8(word).ok()?.parse::<u64>().ok());
+    numbers.skip(3).take(2).sum()
 }
 
 /// Microseconds since the kernel started its clock, sleep included.
@@ -113,6 +114,13 @@ pub fn now_us() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn idle_and_waiting_for_a_disk_are_both_idle() {
+        let text = b"cpu  100 1 20 4000 300 7 8 0 0 0\ncpu0 100 1 20 4000 300 7 8 0 0 0\n";
+        assert_eq!(idle_hundredths(text), 4300);
+        assert_eq!(idle_hundredths(b""), 0);
+    }
 
     #[test]
     fn only_a_running_record_can_be_finished_and_only_once() {
