@@ -120,7 +120,7 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     }
     make_directory(c"/run/net", service::NET_ID, 0o755)?;
     make_directory(c"/run/config", service::CONFIG_ID, 0o755)?;
-    node.services.prepare(&node.kmsg);
+    node.services.prepare();
     Ok(Report::done(match &node.watchdog {
         Some(_) => "watchdog armed, kernel file systems mounted",
         None => "kernel file systems mounted; NO watchdog",

@@ -113,7 +113,7 @@ pub struct Services {
 
 impl Services {
     /// Makes what outlives the services: their cgroups and the runtime's log pipe.
-    pub fn prepare(&mut self, _kmsg: &OwnedFd) {
+    pub fn prepare(&mut self) {
         let root = c"/sys/fs/cgroup/cgroup.subtree_control";
         if let Err(cause) = crate::boot::early::write_file(root, b"+memory +pids +cpu") {
             log::warn!("cgroup controllers could not be enabled: {cause}; services run without limits");
