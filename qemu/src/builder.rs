@@ -13,6 +13,9 @@ use crate::nic::Nic;
 use crate::serial::Tee;
 use std::path::{Path, PathBuf};
 
+/// The program, found by PATH.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+
 /// Why a machine can't be built as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -99,7 +102,7 @@ impl VmBuilder {
     pub(crate) fn new() -> Self {
         Self {
             name: None,
-            program: "qemu-system-x86_64".into(),
+            program: QEMU.into(),
             accelerator: Accelerator::detect(),
             nics: Vec::new(),
             tee: None,

@@ -4,16 +4,14 @@
 //! timeline *is* the count, and it does not vary with what else the host does. While nothing runs the clock jumps to
 //! the next timer; that idle time, which the kernel knows to a hundredth of a second, is taken off. One processor.
 //!
-//! `cargo xtask bench start`: what the verified root costs the runtime's start, in wall time. In one boot the runtime is
-//! started twice: first from the disk, through dm-verity and EROFS, then again when every page it reads is in memory
-//! already, as it would be from an initramfs. Both in the same run, several times, medians and ranges.
+//! `cargo xtask bench start`: what the verified root costs the runtime's start, in wall time. Boots alternate between the
+//! release and its twin that holds the same tree in the initramfs, where nothing is read, verified or decompressed.
 
 use crate::{deps, image, project, test};
 use anyhow::{Context as _, Result, bail};
-use astromesh_proto::control::{LogLine, Request, Service, Stage};
-use astromesh_qemu::node::{self, Delivery, Node, Setup};
+use astromesh_proto::control::{Service, Stage};
+use astromesh_qemu::node::{self, Delivery, Image, Node, Setup};
 use astromesh_qemu::{Accelerator, Provider, relay_path};
-use astromeshctl::client::Client;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -27,7 +25,7 @@ pub struct BenchArguments {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// How many boots, for `start`
+    /// How many pairs of boots, for `start`
     #[arg(long, default_value_t = 3)]
     runs: u32,
     /// Keep the figures in bench/boot.json or bench/start.json
@@ -39,7 +37,7 @@ pub struct BenchArguments {
 enum What {
     /// Instructions from kernel entry to PID 1, to the agent's exec, to health; memory of every process
     Boot,
-    /// Wall time from the agent's exec to health: from the verified root, and with all of it in memory
+    /// Wall time to health: from the verified root, and from an initramfs that holds the same tree
     Start,
 }
 
@@ -74,17 +72,8 @@ fn boot(arguments: &BenchArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
     test::build_relay()?;
-    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
-    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
-    let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
-    let machine = image.machine().nic(nic).cpus(1).accelerator(Accelerator::TcgCounted);
-    let vm = setup.deliver(machine, Delivery::Smbios).start()?;
-    let mut node = Node { profile: setup.profile(&vm)?, vm };
     eprintln!("  booting with every instruction counted; this takes a few minutes");
-    let status =
-        node.wait_for("the node did not become healthy", Duration::from_secs(900), |status| status.healthy)?;
-    let figures = figures(&node.boot()?, status.services)?;
-    node.vm.power_off(Duration::from_secs(300))?;
+    let figures = count_a_boot(&image)?;
     if arguments.save {
         fs::write(project().join("bench/boot.json"), serde_json::to_string_pretty(&figures)? + "\n")
             .context("bench/boot.json can't be written")?;
@@ -97,59 +86,90 @@ fn boot(arguments: &BenchArguments) -> Result<()> {
     Ok(())
 }
 
-/// Wall times of the runtime's starts, in milliseconds.
-#[derive(Debug, Clone, Serialize)]
+/// Boots an image on one counted processor.
+fn count_a_boot(image: &Image) -> Result<Figures> {
+    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
+    let machine = image.machine().nic(nic).cpus(1).accelerator(Accelerator::TcgCounted);
+    let vm = setup.deliver(machine, Delivery::Smbios).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    let status =
+        node.wait_for("the node did not become healthy", Duration::from_secs(900), |status| status.healthy)?;
+    let figures = figures(&node.boot()?, status.services)?;
+    node.vm.power_off(Duration::from_secs(300))?;
+    Ok(figures)
+}
+
+/// Wall times of one way to start, in milliseconds, a value for each boot.
+#[derive(Debug, Clone, Default, Serialize)]
 struct Starts {
+    /// The agent's exec to health.
+    exec_to_healthy: Vec<u64>,
+    /// Kernel entry to health: unpacking the initramfs included.
+    kernel_to_healthy: Vec<u64>,
+    /// The agent's exec to health in guest instructions, of one counted boot.
+    instructions: u64,
+}
+
+/// Both ways, interleaved.
+#[derive(Debug, Clone, Serialize)]
+struct Comparison {
     /// From the disk, through dm-verity and EROFS.
-    verified: Vec<u64>,
-    /// With every page in memory.
-    in_memory: Vec<u64>,
-    /// Median over median.
-    ratio_percent: u64,
+    verified: Starts,
+    /// The same tree unpacked from the initramfs.
+    in_memory: Starts,
+    /// Median over median of `exec_to_healthy`.
+    exec_to_healthy_percent: u64,
+    /// Median over median of `kernel_to_healthy`.
+    kernel_to_healthy_percent: u64,
 }
 
 fn start(arguments: &BenchArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
+    let twin = image::in_memory(&image)?;
     test::build_relay()?;
-    let (mut verified, mut in_memory) = (Vec::new(), Vec::new());
+    let (mut verified, mut in_memory) = (Starts::default(), Starts::default());
     for run in 1..=arguments.runs {
-        eprintln!("  boot {run} of {}", arguments.runs);
-        let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
-        let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
-        let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
-        let vm = setup.deliver(image.machine().nic(nic), Delivery::Smbios).start()?;
-        let mut node = Node { profile: setup.profile(&vm)?, vm };
-        node.wait_healthy()?;
-        let healthy =
-            node.boot()?.into_iter().find(|stage| stage.name == "healthy").context("no stage \"healthy\"")?;
-        verified.push(healthy.took_us / 1000);
-        node.request(&Request::RestartAgent)?;
-        node.wait_for("the node did not heal", node::HEALTHY_WITHIN, |status| {
-            status.healthy && status.services.iter().any(|service| service.restarts == 1)
-        })?;
-        in_memory.push(second_start(&node)?);
-        node.vm.power_off(Duration::from_secs(120))?;
+        eprintln!("  pair {run} of {}", arguments.runs);
+        for (image, starts) in [(&image, &mut verified), (&twin, &mut in_memory)] {
+            let (exec, kernel) = time_a_boot(image)?;
+            starts.exec_to_healthy.push(exec);
+            starts.kernel_to_healthy.push(kernel);
+        }
     }
-    let ratio_percent = median(&verified) * 100 / median(&in_memory).max(1);
-    let starts = Starts { verified, in_memory, ratio_percent };
+    eprintln!("  one more boot of each, with every instruction counted; this takes a few minutes");
+    for (image, starts) in [(&image, &mut verified), (&twin, &mut in_memory)] {
+        starts.instructions = count_a_boot(image)?.to_healthy;
+    }
+    let percent = |of: fn(&Starts) -> &[u64]| median(of(&verified)) * 100 / median(of(&in_memory)).max(1);
+    let comparison = Comparison {
+        exec_to_healthy_percent: percent(|starts| &starts.exec_to_healthy),
+        kernel_to_healthy_percent: percent(|starts| &starts.kernel_to_healthy),
+        verified,
+        in_memory,
+    };
     if arguments.save {
-        fs::write(project().join("bench/start.json"), serde_json::to_string_pretty(&starts)? + "\n")
+        fs::write(project().join("bench/start.json"), serde_json::to_string_pretty(&comparison)? + "\n")
             .context("bench/start.json can't be written")?;
     }
-    println!("{}", serde_json::to_string_pretty(&starts)?);
+    println!("{}", serde_json::to_string_pretty(&comparison)?);
     Ok(())
 }
 
-/// From the log, which PID 1 stamps: from the second start of the agent to the second time that health held.
-fn second_start(node: &Node) -> Result<u64> {
-    let lines: Vec<LogLine> =
-        Client::connect(&node.profile)?.logs(10_000, false)?.collect::<Result<_, _>>()?;
-    let at = |text: &str| {
-        let line = lines.iter().rev().find(|line| line.source == "init" && line.text.starts_with(text));
-        line.map(|line| line.at_us / 1000).with_context(|| format!("no line {text:?} of init in the log"))
-    };
-    Ok(at("healthy after")?.saturating_sub(at("agent started again")?))
+/// Boots an image and gives its times to health, from the agent's exec and from kernel entry.
+fn time_a_boot(image: &Image) -> Result<(u64, u64)> {
+    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
+    let vm = setup.deliver(image.machine().nic(nic), Delivery::Smbios).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    node.wait_healthy()?;
+    let healthy =
+        node.boot()?.into_iter().find(|stage| stage.name == "healthy").context("no stage \"healthy\"")?;
+    node.vm.power_off(Duration::from_secs(120))?;
+    Ok((healthy.took_us / 1000, (healthy.started_us + healthy.took_us) / 1000))
 }
 
 fn median(values: &[u64]) -> u64 {

@@ -29,7 +29,7 @@ pub fn build() -> Result<Image> {
         Step::Compiling { done, total, remaining } => progress.fraction("kernel", done, total, remaining),
     })?;
     progress.note("building init");
-    let init = build_init()?;
+    let init = build_init(None)?;
     let root = astromesh_rootfs::build(&BuildOptions::new(&out, env!("CARGO_PKG_VERSION"))?, &|text| {
         progress.note(text);
     })?;
@@ -40,9 +40,11 @@ pub fn build() -> Result<Image> {
     Ok(image)
 }
 
-/// Builds `init` as it goes onto the node, and makes sure it is static-pie.
-fn build_init() -> Result<PathBuf> {
+/// Builds `init` as it goes onto the node, and makes sure it is static-pie. With a feature it is not the release's, and
+/// stays in a directory of its own.
+fn build_init(feature: Option<&str>) -> Result<PathBuf> {
     let project = project();
+    let target = project.join("target").join(feature.unwrap_or_default());
     let flags = [
         "-Ctarget-feature=+crt-static",
         "-Crelocation-model=pie",
@@ -54,6 +56,9 @@ fn build_init() -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .current_dir(&project)
         .args(["build", "--quiet", "--locked", "--package", "init", "--profile", "node", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target)
+        .args(feature.into_iter().flat_map(|feature| ["--features", feature]))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .stdin(Stdio::null())
         .output()
@@ -61,9 +66,17 @@ fn build_init() -> Result<PathBuf> {
     if !output.status.success() {
         bail!("building init failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    let init = project.join("target").join(TARGET).join("node/init");
+    let init = target.join(TARGET).join("node/init");
     astromesh_rootfs::require_static_pie(&init)?;
     Ok(init)
+}
+
+/// The release with the root's tree in its initramfs and everything else as it is: what `bench start` compares with.
+pub fn in_memory(release: &Image) -> Result<Image> {
+    let init = build_init(Some("tree-in-memory"))?;
+    let initrd = project().join("out/in-memory.zst");
+    initrd::write_with_tree(&init, &release.stage, &initrd)?;
+    Ok(Image { init, initrd, ..release.clone() })
 }
 
 fn cargo_home() -> PathBuf {

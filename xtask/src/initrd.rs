@@ -6,6 +6,7 @@
 use anyhow::{Context as _, Result, bail};
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,26 +18,79 @@ const EXECUTABLE: u32 = 0o100_755;
 
 /// Writes the initramfs holding `init` to `out`.
 pub fn write(init: &Path, out: &Path) -> Result<()> {
-    let program = fs::read(init).with_context(|| format!("{} can't be read", init.display()))?;
-    let mut archive = Vec::with_capacity(program.len() + 4096);
-    let mut inode = 0;
-    let mut append = |name: &str, mode, content: &[u8]| {
-        inode += 1;
-        entry(&mut archive, inode, name, mode, content);
-    };
-    for directory in DIRECTORIES {
-        append(directory, DIRECTORY, &[]);
-    }
-    append("init", EXECUTABLE, &program);
-    append("TRAILER!!!", 0, &[]);
+    compress(&Archive::with(init)?.finish(), "-19", out)
+}
+
+/// The same with the directory `tree` as `/tree`, for a start from memory.
+pub fn write_with_tree(init: &Path, tree: &Path, out: &Path) -> Result<()> {
+    let mut archive = Archive::with(init)?;
+    archive.append("tree", DIRECTORY, &[]);
+    archive.append_tree("tree", tree)?;
+    compress(&archive.finish(), "-3", out)
+}
+
+fn compress(archive: &[u8], level: &str, out: &Path) -> Result<()> {
     let plain = out.with_extension("cpio");
     fs::write(&plain, archive).with_context(|| format!("{} can't be written", plain.display()))?;
-    let status = Command::new("zstd").args(["-q", "-19", "-f", "-o"]).arg(out).arg(&plain).status();
+    let status = Command::new("zstd").args(["-q", level, "-f", "-o"]).arg(out).arg(&plain).status();
     if !status.context("zstd can't be started: run `cargo xtask deps`")?.success() {
         bail!("zstd could not compress {}", plain.display());
     }
     fs::remove_file(plain).ok();
     Ok(())
+}
+
+/// A newc archive in the making.
+struct Archive {
+    bytes: Vec<u8>,
+    inode: u32,
+}
+
+impl Archive {
+    /// With `init` and the directories it mounts on.
+    fn with(init: &Path) -> Result<Self> {
+        let program = fs::read(init).with_context(|| format!("{} can't be read", init.display()))?;
+        let mut archive = Self { bytes: Vec::with_capacity(program.len() + 4096), inode: 0 };
+        for directory in DIRECTORIES {
+            archive.append(directory, DIRECTORY, &[]);
+        }
+        archive.append("init", EXECUTABLE, &program);
+        Ok(archive)
+    }
+
+    fn append(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.inode += 1;
+        entry(&mut self.bytes, self.inode, name, mode, content);
+    }
+
+    /// Directories, files and symbolic links below `from`, sorted by name; a root has nothing else.
+    fn append_tree(&mut self, name: &str, from: &Path) -> Result<()> {
+        let failed = || format!("{} can't be read", from.display());
+        let mut entries =
+            fs::read_dir(from).with_context(failed)?.collect::<Result<Vec<_>, _>>().with_context(failed)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let (name, path) = (format!("{name}/{}", entry.file_name().to_string_lossy()), entry.path());
+            let unreadable = || format!("{} can't be read", path.display());
+            let metadata = entry.metadata().with_context(unreadable)?;
+            let mode = metadata.permissions().mode();
+            if metadata.is_dir() {
+                self.append(&name, mode, &[]);
+                self.append_tree(&name, &path)?;
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(&path).with_context(unreadable)?;
+                self.append(&name, mode, target.as_os_str().as_encoded_bytes());
+            } else {
+                self.append(&name, mode, &fs::read(&path).with_context(unreadable)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.append("TRAILER!!!", 0, &[]);
+        self.bytes
+    }
 }
 
 /// One entry: magic and thirteen fields of eight hexadecimal digits, the name, the content, each padded to four bytes.

@@ -80,10 +80,15 @@ pub fn gate(name: &str, only: Option<&str>) -> Result<()> {
     let out = project().join("out");
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(project()).args(["test", "--locked", "--package", "astromesh-qemu", "--test", name]);
-    command.args(["--", "--test-threads=1"]);
+    command.args(["--", &format!("--test-threads={}", machines_at_once())]);
     command.args(only);
     command.env("ASTROMESH_GATE", out.join("gate.json"));
     status(&mut command)
+}
+
+/// How many machines a gate runs at once: each keeps about one core busy, and has 1 GiB.
+fn machines_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
 }
 
 /// Builds the program that carries a guest's connections: cargo builds a binary of another package only when asked.

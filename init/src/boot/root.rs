@@ -116,12 +116,24 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     }
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
     mount(source.as_c_str(), target, c"erofs", flags, c"").map_err(RootError::MountRoot)?;
+    #[cfg(feature = "tree-in-memory")]
+    cover_with_tree(target, flags).map_err(RootError::MountRoot)?;
     switch_root().map_err(RootError::SwitchRoot)?;
 
     let note = format!("{hash} on {}, verity, read-only", data.device.display());
     node.root = Some(VerifiedRoot { hash, disk: data.disk });
-    Services::start_prefetch(&node.kmsg, &node.null);
+    if cfg!(not(feature = "tree-in-memory")) {
+        Services::start_prefetch(&node.kmsg, &node.null);
+    }
     Ok(Report::done(&note))
+}
+
+/// Puts the same tree, unpacked from the initramfs, over the verified root: what `cargo xtask bench start` compares
+/// with. Nothing verifies it: no image but that bench's is built with this feature.
+#[cfg(feature = "tree-in-memory")]
+fn cover_with_tree(target: &std::ffi::CStr, flags: MountFlags) -> Result<(), Errno> {
+    rustix::mount::mount_bind(c"/tree", target)?;
+    rustix::mount::mount_remount(target, MountFlags::BIND | flags, c"")
 }
 
 /// The root hash of a command line. Two of them are an error: one of them is somebody else's.
