@@ -16,6 +16,13 @@ use std::path::{Path, PathBuf};
 /// The program, found by PATH.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
+/// OVMF's code, from Debian's package `ovmf`. Without System Management Mode: nothing here is measured yet.
+pub(crate) const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// OVMF's empty variables; each machine gets a copy.
+pub(crate) const FIRMWARE_EMPTY: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// The copy, in the machine's private directory.
+pub(crate) const FIRMWARE_VARIABLES: &str = "variables.fd";
+
 /// Why a machine can't be built as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -83,6 +90,7 @@ pub struct VmBuilder {
     pub(crate) serial_log: Option<PathBuf>,
     pub(crate) smbios: Vec<String>,
     pub(crate) fw_cfg: Vec<(String, Vec<u8>)>,
+    pub(crate) uefi: bool,
     machine: String,
     cpu: Option<String>,
     cpus: u32,
@@ -109,6 +117,7 @@ impl VmBuilder {
             serial_log: None,
             smbios: Vec::new(),
             fw_cfg: Vec::new(),
+            uefi: false,
             machine: "q35".into(),
             cpu: None,
             cpus: 1,
@@ -134,6 +143,12 @@ impl VmBuilder {
     /// Boots this kernel (bzImage, or vmlinux with PVH) without a boot loader.
     pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
         self.kernel = Some(path.into());
+        self
+    }
+
+    /// Starts with UEFI firmware (OVMF), with variables of its own that go with the machine.
+    pub fn uefi(mut self) -> Self {
+        self.uefi = true;
         self
     }
 
@@ -294,6 +309,12 @@ impl VmBuilder {
         ]);
         if !self.reboot {
             add(&["-no-reboot"]);
+        }
+        if self.uefi {
+            // Two flash chips: the code, and the variables that it keeps.
+            add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE_CODE}")]);
+            let variables = inside(FIRMWARE_VARIABLES);
+            add(&["-drive", &format!("if=pflash,unit=1,format=raw,file={variables}")]);
         }
         for (option, path) in [("-kernel", &self.kernel), ("-initrd", &self.initrd)] {
             if let Some(path) = path {

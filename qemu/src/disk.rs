@@ -1,8 +1,8 @@
-//! A raw disk image as the guest sees it.
+//! A disk image as the guest sees it.
 //!
 //! It exists so that a test says what it means (read-only, thrown away, on NVMe) and never writes `-drive`
-//! syntax, in which a comma in a path changes the meaning. It refuses formats other than raw: an image that
-//! names its own backing file must not be probed.
+//! syntax, in which a comma in a path changes the meaning. The format is always named: an image that names its own
+//! backing file must not be probed.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,25 @@ pub enum DiskInterface {
     Nvme,
 }
 
+/// How an image's file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskFormat {
+    /// Byte for byte the disk.
+    #[default]
+    Raw,
+    /// QEMU's own.
+    Qcow2,
+    /// Virtual Hard Disk, as Azure takes it.
+    Vhd,
+    /// VMware's.
+    Vmdk,
+}
+
 /// One disk.
 #[derive(Debug, Clone)]
 pub struct Disk {
     path: PathBuf,
+    format: DiskFormat,
     interface: DiskInterface,
     read_only: bool,
     snapshot: bool,
@@ -32,8 +47,15 @@ pub struct Disk {
 impl Disk {
     /// A writable virtio-blk disk on the raw image at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let interface = DiskInterface::default();
-        Self { path: path.into(), interface, read_only: false, snapshot: false, serial: None, boot: false }
+        let (interface, format) = (DiskInterface::default(), DiskFormat::default());
+        Self { path: path.into(), format, interface, read_only: false, snapshot: false, serial: None, boot: false }
+    }
+
+    /// The image has another layout than raw.
+    #[must_use]
+    pub fn format(mut self, format: DiskFormat) -> Self {
+        self.format = format;
+        self
     }
 
     /// Sits on another bus.
@@ -80,7 +102,13 @@ impl Disk {
         // Absolute, because QEMU takes what precedes a colon in a bare name for a protocol (nbd:, http:).
         let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
         let path = escape_commas(&path.to_string_lossy());
-        let mut drive = format!("if=none,id=disk{index},format=raw,file={path}");
+        let format = match self.format {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+            DiskFormat::Vhd => "vpc",
+            DiskFormat::Vmdk => "vmdk",
+        };
+        let mut drive = format!("if=none,id=disk{index},format={format},file={path}");
         if self.read_only {
             drive += ",readonly=on";
         }

@@ -59,7 +59,7 @@ mod vm;
 
 pub use accelerator::Accelerator;
 pub use builder::{BuildError, SmbiosEntryPoint, VmBuilder, WatchdogModel};
-pub use disk::{Disk, DiskInterface};
+pub use disk::{Disk, DiskFormat, DiskInterface};
 pub use exit::ExitReason;
 pub use nic::{Nic, NicModel};
 pub use process::ProcessError;

@@ -34,7 +34,11 @@ pub struct Image {
     pub initrd: PathBuf,
     /// The `init` binary inside it.
     pub init: PathBuf,
-    /// The disk: root, hash tree, `/var`.
+    /// Kernel, initramfs and command line as one EFI program.
+    pub uki: PathBuf,
+    /// systemd-boot, which starts it.
+    pub loader: PathBuf,
+    /// The disk: boot partition, two slots for root and hash tree, `/var`.
     pub disk: PathBuf,
     /// The root file system by itself.
     pub root: PathBuf,
@@ -119,18 +123,24 @@ impl Image {
         cmdline(&self.root_hash)
     }
 
-    /// A machine that boots it, with a watchdog and a source of random numbers and nothing else yet.
+    /// A machine that boots it without firmware and boot loader, with a watchdog and a source of random numbers and
+    /// nothing else yet.
     pub fn machine(&self) -> VmBuilder {
-        Vm::builder()
+        board()
             .kernel(&self.kernel)
             .initrd(&self.initrd)
             .cmdline(self.cmdline())
             .disk(Disk::new(&self.disk).snapshot())
-            .watchdog()
-            .rng()
-            .memory_mib(1024)
-            .cpus(2)
     }
+
+    /// A machine as a cloud has it: UEFI starts what it finds on `disk`, which is this image in whatever form.
+    pub fn cloud_machine(&self, disk: Disk) -> VmBuilder {
+        board().uefi().disk(disk.boot())
+    }
+}
+
+fn board() -> VmBuilder {
+    Vm::builder().watchdog().rng().memory_mib(1024).cpus(2)
 }
 
 /// The kernel command line for a root hash.

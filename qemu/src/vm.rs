@@ -4,7 +4,7 @@
 //! machine is handed out once QMP is negotiated and the forwarded ports are known, and it is gone when its
 //! value is dropped. It refuses to wait without a limit and to explain an exit by console text.
 
-use crate::builder::{BuildError, VmBuilder};
+use crate::builder::{BuildError, FIRMWARE_EMPTY, FIRMWARE_VARIABLES, VmBuilder};
 use crate::exit::{ExitReason, exit_reason};
 use crate::nic::forwarded_ports;
 use crate::process::{Process, ProcessError};
@@ -252,6 +252,10 @@ impl VmBuilder {
         }
         for (index, (_, content)) in self.fw_cfg.iter().enumerate() {
             write(format!("fw_cfg{index}"), content)?;
+        }
+        if self.uefi {
+            let copy = dir.path().join(FIRMWARE_VARIABLES);
+            fs::copy(FIRMWARE_EMPTY, copy).map_err(prepare(Path::new(FIRMWARE_EMPTY)))?;
         }
         let serial_log =
             self.serial_log.take().unwrap_or_else(|| default_log(self.name.as_deref(), dir.path()));

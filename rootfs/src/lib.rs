@@ -18,7 +18,9 @@ mod components;
 pub mod disk;
 mod elf;
 mod erofs;
+pub mod esp;
 mod fetch;
+pub mod formats;
 pub mod hot;
 mod image;
 pub mod lock;
@@ -26,6 +28,7 @@ mod manifest;
 mod run;
 mod tools;
 mod tree;
+pub mod uki;
 pub mod variant;
 
 pub use apt::AptError;
@@ -46,5 +49,6 @@ pub use tools::{ToolError, Tools};
 pub const HOST_PACKAGES: &[(&str, &str)] = &[
     ("python3-pip", "`pip download` fetches the pinned wheels"),
     ("ca-certificates", "pip checks the index's certificate"),
+    ("qemu-utils", "`qemu-img` writes the image in the formats of the clouds"),
     ("strace", "only for `hot::record`: which files a start reads, in order"),
 ];

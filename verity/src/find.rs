@@ -1,4 +1,4 @@
-//! Finding the slot's partitions: a reader for the primary GUID partition table.
+//! Finding the slot's partitions: a reader for the GUID partition table, primary or backup.
 //!
 //! PID 1 must find two partitions before anything is verified, on a disk that anyone may have written. So this is a
 //! pure function from the disk's first sectors to entries: bounded (at most 128 entries of 128 bytes), without
@@ -7,8 +7,9 @@
 //! **What it finds is a candidate.** Nothing here is a security decision: two partitions may even carry the same
 //! GUIDs, and the first is as good as the second, because dm-verity checks each block against the signed root hash.
 //!
-//! Refuses every header that is not exactly the usual shape, and never looks at the backup table: a node whose
-//! primary table is damaged goes back to firmware and its operator, not on with a guess.
+//! Refuses every header that is not exactly the usual shape. The two copies are read by two functions, and which to ask
+//! is the caller's choice: the backup when the primary's checksums don't hold, as firmware and kernel do, because power
+//! may fail while a table is written ([`crate::grow`], `systemd-sysupdate`).
 //!
 //! Source: UEFI Specification 2.10, section 5.3.
 
@@ -64,6 +65,11 @@ impl SectorSize {
     pub const fn table_bytes(self) -> usize {
         2 * self.bytes() + MAX_ENTRIES * ENTRY_SIZE
     }
+
+    /// Bytes to read from the end of the disk: 128 entries, header.
+    pub const fn backup_bytes(self) -> usize {
+        self.bytes() + MAX_ENTRIES * ENTRY_SIZE
+    }
 }
 
 /// A partition table whose checksums hold. Borrows the bytes it was read from.
@@ -71,11 +77,19 @@ impl SectorSize {
 pub struct Gpt<'a> {
     disk: Uuid,
     usable: (u64, u64),
+    other: u64,
     entries: &'a [u8],
 }
 
+/// Where a header must say that it is, and how long the disk's sectors are.
+#[derive(Clone, Copy)]
+struct Place {
+    header: u64,
+    sector: usize,
+}
+
 impl<'a> Gpt<'a> {
-    /// Reads the table from the first [`SectorSize::table_bytes`] bytes of a disk (more do no harm).
+    /// Reads the primary table from the first [`SectorSize::table_bytes`] bytes of a disk (more do no harm).
     pub fn parse(disk: &'a [u8], sector_size: SectorSize) -> Result<Self, GptError> {
         let sector = sector_size.bytes();
         let header = disk.get(sector..2 * sector).ok_or(GptError::Truncated { length: disk.len() })?;
@@ -85,6 +99,28 @@ impl<'a> Gpt<'a> {
         if disk[510..512] != [0x55, 0xaa] || !mbr_types.any(|kind| kind == 0xee) {
             return Err(GptError::ProtectiveMbr);
         }
+        let gpt = Self::checked(header, disk, 0, Place { header: 1, sector })?;
+        // In sectors, rounded up; can't overflow, as the entries lie inside a slice.
+        let entries_end = u64_at(header, 72) + gpt.entries.len().div_ceil(sector) as u64;
+        if gpt.usable.0 < entries_end { Err(GptError::UsableRange) } else { Ok(gpt) }
+    }
+
+    /// Reads the backup table from the last [`SectorSize::backup_bytes`] bytes of a disk of `sectors` sectors.
+    pub fn parse_backup(end: &'a [u8], sector_size: SectorSize, sectors: u64) -> Result<Self, GptError> {
+        let sector = sector_size.bytes();
+        let length = sector_size.backup_bytes();
+        let truncated = GptError::Truncated { length: end.len() };
+        if end.len() != length {
+            return Err(truncated);
+        }
+        let first = sectors.checked_sub((length / sector) as u64).filter(|&first| first > 1).ok_or(truncated)?;
+        let header = &end[length - sector..];
+        let gpt = Self::checked(header, end, first, Place { header: sectors - 1, sector })?;
+        if gpt.usable.1 >= u64_at(header, 72) { Err(GptError::UsableRange) } else { Ok(gpt) }
+    }
+
+    /// Reads `header`, and the entries from `bytes`, which begin at sector `first`.
+    fn checked(header: &[u8], bytes: &'a [u8], first: u64, place: Place) -> Result<Self, GptError> {
         if header[..8] != SIGNATURE {
             return Err(GptError::Signature);
         }
@@ -98,15 +134,11 @@ impl<'a> Gpt<'a> {
             .filter(|&size| size >= HEADER_SIZE)
             .and_then(|size| header.get(..size))
             .ok_or(GptError::HeaderSize { found: size })?;
-        let mut digest = CRC32.digest();
-        digest.update(&covered[..16]);
-        digest.update(&[0; 4]); // The checksum's own field counts as zero.
-        digest.update(&covered[20..]);
-        if digest.finalize() != u32_at(header, 16) {
+        if header_checksum(covered) != u32_at(header, 16) {
             return Err(GptError::HeaderChecksum);
         }
-        if u64_at(header, 24) != 1 {
-            return Err(GptError::NotPrimary);
+        if u64_at(header, 24) != place.header {
+            return Err(GptError::HeaderPlace);
         }
         let usable = (u64_at(header, 40), u64_at(header, 48));
         let entry_size = u32_at(header, 84);
@@ -120,25 +152,34 @@ impl<'a> Gpt<'a> {
             .map(|count| count * ENTRY_SIZE)
             .ok_or(GptError::EntryCount { found: count })?;
         let entries_lba = u64_at(header, 72);
-        let entries = usize::try_from(entries_lba)
-            .ok()
-            .filter(|&lba| lba >= 2)
-            .and_then(|lba| lba.checked_mul(sector))
-            .and_then(|start| disk.get(start..start.checked_add(length)?))
+        let entries = entries_lba
+            .checked_sub(first.max(2))
+            .map(|_| entries_lba - first)
+            .and_then(|lba| usize::try_from(lba).ok()?.checked_mul(place.sector))
+            .and_then(|start| bytes.get(start..start.checked_add(length)?))
             .ok_or(GptError::EntriesPlace { lba: entries_lba })?;
         if CRC32.checksum(entries) != u32_at(header, 88) {
             return Err(GptError::EntriesChecksum);
         }
-        // In sectors, rounded up; can't overflow, as the entries lie inside a slice.
-        let entries_end = entries_lba + length.div_ceil(sector) as u64;
-        if usable.0 < entries_end || usable.1 < usable.0 {
+        if usable.0 < 2 || usable.1 < usable.0 {
             return Err(GptError::UsableRange);
         }
-        let gpt = Self { disk: Uuid::from_bytes_le(bytes_at(header, 56)), usable, entries };
+        let disk = Uuid::from_bytes_le(bytes_at(header, 56));
+        let gpt = Self { disk, usable, other: u64_at(header, 32), entries };
         match gpt.partitions().find(|partition| !partition.lies_within(usable)) {
             Some(partition) => Err(GptError::PartitionRange { number: partition.number }),
             None => Ok(gpt),
         }
+    }
+
+    /// The sector where this copy of the table says the other one's header is.
+    pub fn other_header(&self) -> u64 {
+        self.other
+    }
+
+    /// The entries as they stand on disk, used and unused.
+    pub fn entries(&self) -> &'a [u8] {
+        self.entries
     }
 
     /// The disk's own GUID.
@@ -229,6 +270,20 @@ impl fmt::Debug for PartitionName {
     }
 }
 
+/// The checksum of a header's covered bytes, in which the checksum's own field counts as zero.
+pub(crate) fn header_checksum(covered: &[u8]) -> u32 {
+    let mut digest = CRC32.digest();
+    digest.update(&covered[..16]);
+    digest.update(&[0; 4]);
+    digest.update(&covered[20..]);
+    digest.finalize()
+}
+
+/// The checksum of the entries.
+pub(crate) fn entries_checksum(entries: &[u8]) -> u32 {
+    CRC32.checksum(entries)
+}
+
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     core::array::from_fn(|i| bytes[at + i])
 }
@@ -281,9 +336,9 @@ pub enum GptError {
     HeaderChecksum,
     /// The header says that it belongs elsewhere.
     #[error(
-        "partition table refused: sector 1 does not hold the primary header; restore the table from its backup"
+        "partition table refused: its header says that it belongs into another sector; restore it from the other copy"
     )]
-    NotPrimary,
+    HeaderPlace,
     /// An entry size other than 128.
     #[error(
         "partition table refused: entries of {found} bytes, only 128 is accepted; partition the disk again"

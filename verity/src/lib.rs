@@ -21,12 +21,14 @@
 //! | [`root_hash`] | both | the root hash and the partition UUIDs that follow from it |
 //! | `tree` | builder, feature `format` | hash the data, write the tree |
 //! | [`find`] | node | candidates for root and verity partition in a GPT |
+//! | [`grow`] | both | the same table for a larger disk, its last partition grown to the end |
 //! | [`table`] | node | the line that tells the kernel what to open, and the lines it answers |
 //! | [`device`] | node | the device-mapper ioctls |
 
 mod hex;
 
 pub mod find;
+pub mod grow;
 pub mod layout;
 pub mod root_hash;
 pub mod salt;

@@ -132,7 +132,7 @@ fn a_forged_table_with_good_checksums_is_still_held_to_its_bounds() {
     assert_eq!(forge(520, &2u32.to_le_bytes()), Err(GptError::Revision { found: 2 }));
     assert_eq!(forge(524, &91u32.to_le_bytes()), Err(GptError::HeaderSize { found: 91 }));
     assert_eq!(forge(524, &513u32.to_le_bytes()), Err(GptError::HeaderSize { found: 513 }));
-    assert_eq!(forge(536, &2u64.to_le_bytes()), Err(GptError::NotPrimary));
+    assert_eq!(forge(536, &2u64.to_le_bytes()), Err(GptError::HeaderPlace));
     assert_eq!(forge(552, &33u64.to_le_bytes()), Err(GptError::UsableRange));
     assert_eq!(forge(560, &33u64.to_le_bytes()), Err(GptError::UsableRange));
     for lba in [0, 1, 3, u64::MAX / 512, u64::MAX] {

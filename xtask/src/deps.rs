@@ -6,6 +6,7 @@ use std::process::Command;
 /// Needed by these commands themselves.
 const OURS: &[(&str, &str)] = &[
     ("qemu-system-x86", "boots the image"),
+    ("ovmf", "the UEFI firmware that a cloud's machine would have"),
     ("cryptsetup-bin", "`veritysetup`, written by others, checks our hash trees"),
 ];
 

@@ -1,11 +1,11 @@
-//! From source to a bootable image in `out/`: kernel, init, root, hash tree, disk.
+//! From source to a bootable image in `out/`: kernel, init, root, hash tree, unified kernel image, disk.
 
 use crate::progress::Progress;
 use crate::{initrd, project};
 use anyhow::{Context as _, Result, bail};
 use astromesh_kernel::Step;
-use astromesh_qemu::node::Image;
-use astromesh_rootfs::{BuildOptions, Cache, RootImage, Tools, disk, lock::DebianLock};
+use astromesh_qemu::node::{self, Image};
+use astromesh_rootfs::{BuildOptions, Cache, RootImage, Tools, disk, esp, lock::DebianLock, uki};
 use astromesh_verity::{BLOCK_SIZE, RootHash, Salt, Superblock, Uuid, partition_uuids};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -109,17 +109,34 @@ pub fn assemble_as(
     let initrd = out.join("initrd.zst");
     initrd::write(&init, &initrd)?;
 
+    let version = env!("CARGO_PKG_VERSION");
     let verity = out.join("root.verity");
     let hash = hash_tree(&root.erofs, &verity)?;
     let hash = name.unwrap_or(hash);
     let ids = partition_uuids(&hash);
     let cache = Cache::open(&Cache::default_path()?)?;
     let tools = Tools::open(&cache, &DebianLock::load()?, &|_| ())?;
+    let uki = out.join("astromesh.efi");
+    let os_release = root.stage.join("etc/os-release");
+    let os_release =
+        fs::read_to_string(&os_release).with_context(|| format!("{} can't be read", os_release.display()))?;
+    let cmdline = node::cmdline(&hash.to_string());
+    let stub = tools.file(uki::STUB);
+    uki::make(
+        &uki::Parts { stub: &stub, kernel: &kernel, initrd: &initrd, cmdline: &cmdline, os_release: &os_release },
+        &uki,
+    )?;
+    let loader = tools.file(esp::LOADER);
+    let esp = out.join("esp.fat");
+    let uki_name = format!("astromesh_{version}.efi");
+    esp::make(&esp::Files { loader: &loader, uki: &uki, uki_name: &uki_name }, &esp)?;
     let var = out.join("var.ext4");
     disk::make_var(&tools, &var)?;
     let disk = out.join("disk.raw");
     disk::assemble(
         &disk::Contents {
+            esp: &esp,
+            version,
             root: &root.erofs,
             root_partuuid: &ids.root.to_string(),
             verity: &verity,
@@ -128,9 +145,13 @@ pub fn assemble_as(
         },
         &disk,
     )?;
-    fs::remove_file(var).ok();
+    for part in [esp, var] {
+        fs::remove_file(part).ok();
+    }
     Ok(Image {
         kernel,
+        uki,
+        loader,
         initrd,
         init,
         disk,

@@ -5,6 +5,7 @@
 
 mod bench;
 mod deps;
+mod formats;
 mod image;
 mod initrd;
 mod progress;
@@ -42,6 +43,8 @@ enum Command {
     },
     /// Build kernel, init, root and disk into out/
     Build,
+    /// Build the image in the formats of the clouds, with checksums, into out/images/
+    Image(formats::ImageArguments),
     /// Report what the image weighs against its budget
     Size(size::SizeArguments),
     /// Measure: `boot`, in guest instructions; `start`, in wall time
@@ -71,6 +74,7 @@ fn carry_out(command: Command) -> Result<()> {
             deps::install()?;
             image::build().map(drop)
         }
+        Command::Image(arguments) => formats::write(&arguments),
         Command::Size(arguments) => size::report(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Deps => deps::install(),

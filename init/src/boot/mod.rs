@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod disk;
 pub mod early;
+pub mod grow;
 pub mod network;
 pub mod root;
 pub mod state;

@@ -1,9 +1,11 @@
 //! `/var`: the only place where the node keeps anything, shared by both slots.
 //!
-//! On the root's own disk, by its discoverable-partition type; never executable, never a device, never setuid. A
-//! node without it runs from memory and says so: what it keeps is lost at the next start.
+//! On the root's own disk, by its discoverable-partition type; never executable, never a device, never setuid. It grows
+//! to the disk's end ([`super::grow`]). A node without it runs from memory and says so: what it keeps is lost at the next
+//! start.
 
-use super::{Node, Report, StageError, disk};
+use super::disk::{self, Disk};
+use super::{Node, Report, StageError, grow};
 use crate::service;
 use astromesh_verity::Uuid;
 use rustix::fs::{Gid, Mode, Uid};
@@ -38,8 +40,15 @@ const DIRECTORIES: &[(&CStr, u32, u32)] =
 
 /// The stage.
 pub fn run(node: &mut Node) -> Result<Report, StageError> {
-    let disk = node.root.as_ref().map(|root| root.disk.clone()).unwrap_or_default();
-    let partition = disk::find(&disk, |entry| entry.type_guid == VAR);
+    let disk = node.root.as_ref().and_then(|root| Disk::open(&root.disk));
+    let number = disk
+        .as_ref()
+        .and_then(|disk| disk.table()?.partitions().find(|entry| entry.type_guid == VAR))
+        .map(|entry| entry.number);
+    let (partition, grown) = match (&disk, number) {
+        (Some(disk), Some(number)) => (disk::by_number(&disk.name, number), grow::partition(disk, number)),
+        _ => (None, Ok(())),
+    };
     let mounted = partition.as_ref().map(|partition| {
         let source = CString::new(partition.device.to_string_lossy().as_bytes()).unwrap_or_default();
         mount(source.as_c_str(), c"/var", c"ext4", FLAGS, c"errors=remount-ro")
@@ -55,7 +64,14 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
         })?;
     }
     Ok(match (partition, mounted) {
-        (Some(partition), Some(Ok(()))) => Report::done(&format!("/var on {}", partition.device.display())),
+        (Some(partition), Some(Ok(()))) => {
+            let device = partition.device.display();
+            match grown.and_then(|()| grow::file_system(&partition)) {
+                Ok(None) => Report::done(&format!("/var on {device}")),
+                Ok(Some(grown)) => Report::done(&format!("/var on {device}, {grown}")),
+                Err(cause) => Report::degraded(&format!("/var on {device}; {cause}")),
+            }
+        }
         (Some(partition), Some(Err(cause))) => Report::degraded(&format!(
             "/var in memory: {} can't be mounted ({cause}); what the node keeps is lost at the next start",
             partition.device.display()

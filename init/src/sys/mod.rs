@@ -4,6 +4,7 @@ pub mod descriptors;
 pub mod heap;
 pub mod packet;
 pub mod pages;
+pub mod resize;
 pub mod signals;
 pub mod spawn;
 pub mod watchdog;

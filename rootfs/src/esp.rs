@@ -1,0 +1,177 @@
+//! The EFI system partition: systemd-boot and unified kernel images on a FAT that firmware reads.
+//!
+//! `\EFI\BOOT\BOOTX64.EFI` is what firmware starts from a disk that it knows nothing about, which every cloud image is.
+//! No time, no random number, no serial number of the building machine: the same files are the same partition.
+//!
+//! **Room.** Each update puts a second image beside the running one, and a third for a moment while it replaces the
+//! older; with those three, half of the partition must still be free. [`make`] refuses an image that breaks this sum,
+//! since a partition can't be enlarged once a node is in the field.
+
+use fatfs::{
+    Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider, format_volume,
+};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// systemd-boot in its package.
+pub const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+
+/// Bytes of the partition. Twice three images at their ceilings (9.0 MB kernel and 2.5 MB initramfs each) is 69 MB; the
+/// rest is for a kernel that grows, because this number is there to stay.
+pub const SIZE: u64 = 96 << 20;
+
+/// How many images there are at most: two releases, and one that is being written.
+pub const IMAGES: u64 = 3;
+
+/// FAT32 begins at 65525 clusters (Microsoft's "FAT: General Overview of On-Disk Format"); this makes 98304.
+const CLUSTER: u32 = 1024;
+
+/// Fixed, so that two builds agree.
+const VOLUME_ID: u32 = 0xA57E_0C1E;
+
+/// The boot loader's settings: loader.conf(5). No menu, nobody edits the command line, and the newest release that has
+/// tries left is started at once.
+const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+
+/// The partition could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EspError {
+    /// Reading a file or writing the partition.
+    #[error("{action} {path} failed ({source})")]
+    WriteEsp {
+        /// What was being done.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The sum of the sizes.
+    #[error(
+        "a unified kernel image of {image} bytes is too large: {IMAGES} of them must leave half of the {SIZE} bytes of \
+         the EFI system partition free; make kernel or init smaller"
+    )]
+    FitImages {
+        /// Bytes of one image.
+        image: u64,
+    },
+}
+
+/// What goes onto the partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// systemd-boot.
+    pub loader: &'a Path,
+    /// The unified kernel image.
+    pub uki: &'a Path,
+    /// Its name below `\EFI\Linux`: the boot loader counts tries in it and sorts by it.
+    pub uki_name: &'a str,
+}
+
+/// Writes the partition to `out`.
+pub fn make(files: &Files<'_>, out: &Path) -> Result<(), EspError> {
+    let image = fs::metadata(files.uki).map_err(at("reading", files.uki))?.len();
+    check_room(image)?;
+    let file = File::options().create(true).truncate(true).read(true).write(true).open(out);
+    let file = file.map_err(at("making", out))?;
+    file.set_len(SIZE).map_err(at("sizing", out))?;
+    write(&file, files).map_err(at("writing", out))
+}
+
+fn check_room(image: u64) -> Result<(), EspError> {
+    let room = SIZE / 2;
+    if image.checked_mul(IMAGES).is_some_and(|images| images <= room) {
+        Ok(())
+    } else {
+        Err(EspError::FitImages { image })
+    }
+}
+
+fn write(device: &File, files: &Files<'_>) -> io::Result<()> {
+    let options = FormatVolumeOptions::new()
+        .fat_type(FatType::Fat32)
+        .bytes_per_cluster(CLUSTER)
+        .volume_id(VOLUME_ID)
+        .volume_label(*b"ESP        ");
+    format_volume(device, options)?;
+    let volume = FileSystem::new(device, FsOptions::new().time_provider(&FIXED))?;
+    let root = volume.root_dir();
+    for directory in ["EFI", "EFI/BOOT", "EFI/Linux", "loader"] {
+        root.create_dir(directory)?;
+    }
+    let contents = [
+        ("EFI/BOOT/BOOTX64.EFI".to_owned(), fs::read(files.loader)?),
+        (format!("EFI/Linux/{}", files.uki_name), fs::read(files.uki)?),
+        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
+    ];
+    for (name, content) in contents {
+        let mut file = root.create_file(&name)?;
+        file.write_all(&content)?;
+        file.flush()?;
+    }
+    drop(root);
+    volume.unmount()
+}
+
+/// FAT stores times; this is the first that it can.
+#[derive(Debug)]
+struct FixedTime;
+
+static FIXED: FixedTime = FixedTime;
+
+impl TimeProvider for FixedTime {
+    fn get_current_date(&self) -> Date {
+        Date { year: 1980, month: 1, day: 1 }
+    }
+
+    fn get_current_date_time(&self) -> DateTime {
+        let time = Time { hour: 0, min: 0, sec: 0, millis: 0 };
+        DateTime { date: self.get_current_date(), time }
+    }
+}
+
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EspError {
+    let path = path.to_owned();
+    move |source| EspError::WriteEsp { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    fn built(name: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (loader, uki, out) = (dir.path().join("loader"), dir.path().join("uki"), dir.path().join("esp"));
+        fs::write(&loader, vec![1; 5000]).unwrap();
+        fs::write(&uki, vec![2; 100_000]).unwrap();
+        make(&Files { loader: &loader, uki: &uki, uki_name: name }, &out).unwrap();
+        (dir, out)
+    }
+
+    #[test]
+    fn firmware_finds_the_loader_and_the_loader_finds_the_image() {
+        let (_dir, out) = built("astromesh_0.1.0.efi");
+        let volume = FileSystem::new(File::open(out).unwrap(), FsOptions::new()).unwrap();
+        assert_eq!(volume.fat_type(), FatType::Fat32);
+        for (path, length) in [("EFI/BOOT/BOOTX64.EFI", 5000), ("EFI/Linux/astromesh_0.1.0.efi", 100_000)] {
+            let mut content = Vec::new();
+            volume.root_dir().open_file(path).unwrap().read_to_end(&mut content).unwrap();
+            assert_eq!(content.len(), length, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_same_files_are_the_same_partition() {
+        let ((_one_dir, one), (_two_dir, two)) = (built("a.efi"), built("a.efi"));
+        assert_eq!(fs::read(one).unwrap(), fs::read(two).unwrap());
+    }
+
+    #[test]
+    fn three_images_leave_half_of_the_partition_free_or_are_refused() {
+        assert!(check_room(SIZE / 6).is_ok());
+        assert!(matches!(check_room(SIZE / 6 + 1), Err(EspError::FitImages { .. })));
+        assert!(matches!(check_room(u64::MAX), Err(EspError::FitImages { .. })));
+    }
+}
