@@ -48,7 +48,15 @@ impl Disk {
     /// A writable virtio-blk disk on the raw image at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let (interface, format) = (DiskInterface::default(), DiskFormat::default());
-        Self { path: path.into(), format, interface, read_only: false, snapshot: false, serial: None, boot: false }
+        Self {
+            path: path.into(),
+            format,
+            interface,
+            read_only: false,
+            snapshot: false,
+            serial: None,
+            boot: false,
+        }
     }
 
     /// The image has another layout than raw.

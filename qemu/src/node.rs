@@ -65,6 +65,8 @@ pub struct GateImages {
     pub consistent: Image,
     /// The probe's root under the PARTUUIDs and the command line of another root hash.
     pub mislabelled: Image,
+    /// Where the release lies in the formats of the clouds.
+    pub formats: PathBuf,
 }
 
 /// A node could not be put together, or did not do what was waited for.
@@ -126,11 +128,12 @@ impl Image {
     /// A machine that boots it without firmware and boot loader, with a watchdog and a source of random numbers and
     /// nothing else yet.
     pub fn machine(&self) -> VmBuilder {
-        board()
-            .kernel(&self.kernel)
-            .initrd(&self.initrd)
-            .cmdline(self.cmdline())
-            .disk(Disk::new(&self.disk).snapshot())
+        self.machine_with_disk(Disk::new(&self.disk).snapshot())
+    }
+
+    /// The same, with this image in another file.
+    pub fn machine_with_disk(&self, disk: Disk) -> VmBuilder {
+        board().kernel(&self.kernel).initrd(&self.initrd).cmdline(self.cmdline()).disk(disk)
     }
 
     /// A machine as a cloud has it: UEFI starts what it finds on `disk`, which is this image in whatever form.

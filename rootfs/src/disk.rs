@@ -258,9 +258,10 @@ mod tests {
         let image = make(dir.path(), "disk");
         let disk = gpt::GptConfig::new().open(&image).unwrap();
         let found: Vec<_> = disk.partitions().values().collect();
-        assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), [
-            "esp", "root_1.2", "verity_1.2", "_empty", "_empty", "var"
-        ]);
+        assert_eq!(
+            found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+            ["esp", "root_1.2", "verity_1.2", "_empty", "_empty", "var"]
+        );
         assert_eq!(found[1].part_guid.to_string(), ROOT);
         assert_eq!(found[2].part_guid.to_string(), VERITY);
         let types: Vec<_> = found.iter().map(|partition| partition.part_type_guid.guid).collect();
@@ -294,8 +295,7 @@ mod tests {
             let (esp, root, verity, var) = (path("esp"), path("root"), path("verity"), path("var"));
             let (root_partuuid, verity_partuuid) = (ROOT, VERITY);
             let (esp, root, verity, var) = (&*esp, &*root, &*verity, &*var);
-            let contents =
-                Contents { esp, version: "1", root, root_partuuid, verity, verity_partuuid, var };
+            let contents = Contents { esp, version: "1", root, root_partuuid, verity, verity_partuuid, var };
             assemble(&contents, &path("disk"))
         };
         assert!(assemble_with(ROOT_SLOT).is_ok());

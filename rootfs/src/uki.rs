@@ -32,7 +32,9 @@ pub enum UkiError {
     #[error("the EFI stub is refused: {0}; is the pinned systemd-boot-efi whole?")]
     ParseStub(String),
     /// There is no room.
-    #[error("the EFI stub has room for {room} section headers, {needed} are needed; pin another systemd-boot-efi")]
+    #[error(
+        "the EFI stub has room for {room} section headers, {needed} are needed; pin another systemd-boot-efi"
+    )]
     FitHeaders {
         /// Free headers.
         room: usize,

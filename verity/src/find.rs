@@ -113,7 +113,8 @@ impl<'a> Gpt<'a> {
         if end.len() != length {
             return Err(truncated);
         }
-        let first = sectors.checked_sub((length / sector) as u64).filter(|&first| first > 1).ok_or(truncated)?;
+        let first =
+            sectors.checked_sub((length / sector) as u64).filter(|&first| first > 1).ok_or(truncated)?;
         let header = &end[length - sector..];
         let gpt = Self::checked(header, end, first, Place { header: sectors - 1, sector })?;
         if gpt.usable.1 >= u64_at(header, 72) { Err(GptError::UsableRange) } else { Ok(gpt) }

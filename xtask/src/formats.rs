@@ -58,10 +58,15 @@ pub fn write(arguments: &ImageArguments) -> Result<()> {
     Ok(())
 }
 
+/// Where they lie.
+pub fn directory() -> PathBuf {
+    project().join("out/images")
+}
+
 /// Writes the image in these formats, and `SHA256SUMS` beside them; returns the images.
 pub fn convert(image: &Image, chosen: &[Format]) -> Result<Vec<PathBuf>> {
     let progress = Progress::new();
-    let out = project().join("out/images");
+    let out = directory();
     fs::create_dir_all(&out).with_context(|| format!("{} can't be made", out.display()))?;
     let mut files = Vec::new();
     for &format in chosen {

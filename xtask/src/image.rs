@@ -123,7 +123,13 @@ pub fn assemble_as(
     let cmdline = node::cmdline(&hash.to_string());
     let stub = tools.file(uki::STUB);
     uki::make(
-        &uki::Parts { stub: &stub, kernel: &kernel, initrd: &initrd, cmdline: &cmdline, os_release: &os_release },
+        &uki::Parts {
+            stub: &stub,
+            kernel: &kernel,
+            initrd: &initrd,
+            cmdline: &cmdline,
+            os_release: &os_release,
+        },
         &uki,
     )?;
     let loader = tools.file(esp::LOADER);

@@ -33,7 +33,7 @@ enum Command {
     Run(run::RunArguments),
     /// Unit tests, lints, every gate, the size budget: what CI runs
     Test,
-    /// Run one gate, by name: phase0
+    /// Run one gate, by name: phase0, phase1
     Gate {
         /// Name of the gate
         name: String,

@@ -1,7 +1,7 @@
 //! Images that are wrong, or talkative, on purpose: what the gates boot beside the release. Described in
 //! `out/gate.json`.
 
-use crate::{image, project};
+use crate::{formats, image, project};
 use anyhow::{Context as _, Result};
 use astromesh_qemu::node::{GateImages, Image};
 use astromesh_rootfs::{Components, RootImage, variant};
@@ -46,8 +46,14 @@ pub fn build(release: &Image) -> Result<GateImages> {
         &root,
         Some(consistent.root_hash.parse()?),
     )?;
-    let images =
-        GateImages { release: release.clone(), probe, cold_offset: offset as u64, consistent, mislabelled };
+    let images = GateImages {
+        release: release.clone(),
+        probe,
+        cold_offset: offset as u64,
+        consistent,
+        mislabelled,
+        formats: formats::directory(),
+    };
     fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?)
         .context("out/gate.json can't be written")?;
     Ok(images)

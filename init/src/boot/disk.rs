@@ -59,7 +59,13 @@ impl Disk {
         let start = read_at(&device, 0, sector_size.table_bytes())?;
         let length = sector_size.backup_bytes();
         let end = read_at(&device, bytes.checked_sub(length as u64)?, length)?;
-        Some(Self { name: name.to_owned(), sector_size, sectors: bytes / sector_size.bytes() as u64, start, end })
+        Some(Self {
+            name: name.to_owned(),
+            sector_size,
+            sectors: bytes / sector_size.bytes() as u64,
+            start,
+            end,
+        })
     }
 
     /// The primary table, or the backup where the primary is none.

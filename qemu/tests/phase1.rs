@@ -1,0 +1,318 @@
+//! Gate of phase 1: the image as a cloud has it. UEFI firmware starts it from a disk it knows nothing about, on each
+//! bus and in each format; `/var` grows to the end of whatever disk that is, and survives power that fails meanwhile.
+//!
+//! What is asserted are facts: an HMAC that only the provider could make, the root hash in the device-mapper's table,
+//! bytes of the disk after the machine is off, read by tools that aren't ours (the `gpt` crate, e2fsprogs, qemu-img).
+//! Run by `cargo xtask gate phase1`, which builds the images.
+
+use astromesh_proto::control::{Mode, Outcome};
+use astromesh_qemu::node::{
+    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
+};
+use astromesh_qemu::{
+    Disk, DiskFormat, DiskInterface, ExitReason, Nic, NicModel, Provider, VmBuilder, http, relay_path, tamper,
+};
+use astromesh_verity::grow::to_disk_end;
+use astromesh_verity::{Gpt, SectorSize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::error::Error;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+const SOON: Duration = Duration::from_secs(120);
+const GIB: u64 = 1 << 30;
+
+fn images() -> &'static GateImages {
+    static IMAGES: OnceLock<GateImages> = OnceLock::new();
+    IMAGES.get_or_init(|| {
+        let path = std::env::var("ASTROMESH_GATE").expect("gates are run by `cargo xtask gate phase1`");
+        let bytes = std::fs::read(&path).expect("the gate's images are described where the command put it");
+        serde_json::from_slice(&bytes).expect("the description is what this version of the command writes")
+    })
+}
+
+/// The release in one of its formats.
+fn released(extension: &str) -> Result<PathBuf> {
+    for entry in std::fs::read_dir(&images().formats)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(&format!("-x86_64.{extension}")) {
+            return Ok(path);
+        }
+    }
+    Err(format!("no image .{extension}").into())
+}
+
+/// A node on a machine that firmware starts, with a provider that it can reach.
+struct Cloud {
+    node: Node,
+    provider: Provider,
+}
+
+fn start(machine: VmBuilder, card: impl FnOnce(Nic) -> Nic) -> Result<Cloud> {
+    let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let nic = card(network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port()));
+    let vm = setup.deliver(machine.nic(nic), Delivery::Smbios).start()?;
+    let node = Node { profile: setup.profile(&vm)?, vm };
+    let status = node.wait_healthy()?;
+    assert_eq!(status.mode, Mode::Running);
+    Ok(Cloud { node, provider })
+}
+
+impl Cloud {
+    /// The root that is mounted is this image's, by the device-mapper's table, and every stage of the boot is done.
+    fn is(&self, image: &Image) -> Result {
+        assert_eq!(self.node.status()?.root_hash, image.root_hash);
+        let stages = self.node.boot()?;
+        assert!(stages.iter().all(|stage| stage.outcome == Outcome::Done), "{stages:?}");
+        Ok(())
+    }
+
+    fn answers(&self) -> Result {
+        let nonce = "5eed0123456789ab";
+        let answer = self.node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
+        assert!(answer.contains(&self.provider.expected_answer(nonce)), "{answer}");
+        Ok(())
+    }
+
+    fn probe(&self, name: &str) -> Result<Value> {
+        let path = format!("/probe/{name}");
+        Ok(http::get(self.node.vm.host_address(API_PORT)?, &path, SOON)?.json()?)
+    }
+
+    fn off(mut self) -> Result {
+        assert_eq!(self.node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_raw_image_boots_under_uefi_and_answers_a_query() -> Result {
+    let release = &images().release;
+    let cloud = start(release.cloud_machine(Disk::new(released("raw")?).snapshot()), |nic| nic)?;
+    cloud.is(release)?;
+    cloud.answers()?;
+    cloud.off()
+}
+
+#[test]
+fn the_qcow2_image_boots_under_uefi_from_virtio_scsi_with_an_e1000e_and_answers_a_query() -> Result {
+    let release = &images().release;
+    let disk = Disk::new(released("qcow2")?).format(DiskFormat::Qcow2).interface(DiskInterface::VirtioScsi);
+    let cloud = start(release.cloud_machine(disk.snapshot()), |nic| nic.model(NicModel::E1000e))?;
+    cloud.is(release)?;
+    cloud.answers()?;
+    cloud.off()
+}
+
+#[test]
+fn the_vhd_is_what_azure_takes_and_boots() -> Result {
+    let release = &images().release;
+    let path = released("vhd")?;
+    let file = File::open(&path)?;
+    let length = file.metadata()?.len();
+    let mut footer = [0; 512];
+    file.read_exact_at(&mut footer, length - 512)?;
+    let word = |at: usize| u32::from_be_bytes(footer[at..at + 4].try_into().expect("four bytes"));
+    let long = |at: usize| u64::from_be_bytes(footer[at..at + 8].try_into().expect("eight bytes"));
+    assert_eq!(&footer[..8], b"conectix");
+    assert_eq!(
+        (word(8), word(12), long(16)),
+        (2, 0x0001_0000, u64::MAX),
+        "features, version, no dynamic header"
+    );
+    assert_eq!((long(40), long(48)), (length - 512, length - 512), "original and current size");
+    assert_eq!(long(48) % (1 << 20), 0, "Azure takes whole MiB");
+    assert_eq!(word(60), 2, "fixed");
+    let sum: u32 =
+        footer.iter().enumerate().filter(|(at, _)| !(64..68).contains(at)).map(|(_, &b)| u32::from(b)).sum();
+    assert_eq!(word(64), !sum, "checksum");
+    let disk = Disk::new(path).format(DiskFormat::Vhd).interface(DiskInterface::VirtioScsi).snapshot();
+    let cloud = start(release.cloud_machine(disk), |nic| nic)?;
+    cloud.is(release)?;
+    cloud.off()
+}
+
+#[test]
+fn the_vmdk_is_stream_optimized_and_boots_from_nvme() -> Result {
+    let release = &images().release;
+    let path = released("vmdk")?;
+    let bytes = std::fs::read(&path)?;
+    assert_eq!(&bytes[..4], b"KDMV");
+    let flags = u32::from_le_bytes(bytes[8..12].try_into()?);
+    assert_eq!(flags & 0x3_0000, 0x3_0000, "compressed grains, with markers");
+    let capacity = u64::from_le_bytes(bytes[12..20].try_into()?) * 512;
+    assert_eq!(capacity, std::fs::metadata(&release.disk)?.len());
+    let head = String::from_utf8_lossy(&bytes[..1 << 16]).into_owned();
+    assert!(head.contains("createType=\"streamOptimized\""));
+    let disk = Disk::new(path).format(DiskFormat::Vmdk).interface(DiskInterface::Nvme).snapshot();
+    let cloud = start(release.cloud_machine(disk), |nic| nic)?;
+    cloud.is(release)?;
+    cloud.off()
+}
+
+/// Google's rule, field by field: QEMU boots no tar.
+#[test]
+fn the_tar_for_google_holds_one_disk_of_whole_gib_with_its_table_at_the_end() -> Result {
+    let directory = tempfile::tempdir()?;
+    let path = released("gce.tar.gz")?;
+    let packed = std::fs::read(&path)?;
+    assert_eq!(packed[..3], [0x1f, 0x8b, 8], "gzip");
+    let plain = Command::new("gzip").arg("-dc").arg(&path).output()?.stdout;
+    assert_eq!(&plain[257..265], b"ustar  \0", "the old GNU format");
+    let list = Command::new("tar").arg("-tzf").arg(&path).output()?;
+    assert_eq!(String::from_utf8(list.stdout)?, "disk.raw\n");
+    assert!(Command::new("tar").arg("-xzf").arg(&path).arg("-C").arg(directory.path()).status()?.success());
+    let disk = directory.path().join("disk.raw");
+    let length = std::fs::metadata(&disk)?.len();
+    assert_eq!(length % GIB, 0);
+    let table = gpt::GptConfig::new().open(&disk)?;
+    assert_eq!(table.primary_header()?.backup_lba, length / 512 - 1);
+    assert!(table.backup_header().is_ok());
+    // The same release, block for block.
+    let partition = table.partitions().get(&2).ok_or("no second partition")?.clone();
+    let root = std::fs::read(&images().release.root)?;
+    let mut copy = vec![0; root.len()];
+    File::open(&disk)?.read_exact_at(&mut copy, partition.first_lba * 512)?;
+    assert_eq!(Sha256::digest(copy), Sha256::digest(root));
+    Ok(())
+}
+
+#[test]
+fn every_format_has_its_sum_and_the_same_disk_inside() -> Result {
+    let sums = images().formats.join("SHA256SUMS");
+    let mut check = Command::new("sha256sum");
+    check.args(["--check", "--strict"]).arg(&sums).current_dir(&images().formats);
+    assert!(check.output()?.status.success());
+    let same = |path: &Path, format: &str| -> Result<bool> {
+        let mut compare = Command::new("qemu-img");
+        compare.args(["compare", "-f", "raw", "-F", format]).arg(&images().release.disk).arg(path);
+        Ok(compare.output()?.status.success())
+    };
+    for (extension, format) in [("raw", "raw"), ("qcow2", "qcow2"), ("vhd", "vpc"), ("vmdk", "vmdk")] {
+        assert!(same(&released(extension)?, format)?, "{extension}");
+    }
+    // Twin: another disk is told apart.
+    assert!(!same(&images().probe.disk, "raw")?);
+    Ok(())
+}
+
+/// A copy of an image's disk on a medium of `size` bytes.
+fn larger(image: &Image, size: u64) -> Result<(tempfile::TempDir, PathBuf)> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("disk.raw");
+    tamper::copy_image(&image.disk, &path)?;
+    File::options().write(true).open(&path)?.set_len(size)?;
+    Ok((directory, path))
+}
+
+/// `/var` of a disk that is off, by tools that aren't ours: both tables, the partition up to the last whole MiB, and a
+/// clean file system that fills it. Returns its bytes.
+fn var_fills(disk: &Path) -> Result<u64> {
+    let length = std::fs::metadata(disk)?.len();
+    let table = gpt::GptConfig::new().open(disk)?;
+    let (primary, backup) = (table.primary_header()?.clone(), table.backup_header()?.clone());
+    assert_eq!(primary.backup_lba, length / 512 - 1);
+    assert_eq!((backup.current_lba, backup.crc32_parts), (primary.backup_lba, primary.crc32_parts));
+    let var = table.partitions().values().find(|partition| partition.name == "var").ok_or("no /var")?.clone();
+    assert_eq!((var.last_lba + 1) * 512, length - (1 << 20), "up to the MiB that holds the backup table");
+
+    let place = format!("{}?offset={}", disk.display(), var.first_lba * 512);
+    let checked = Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(&place).output()?;
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    let header = Command::new("/sbin/dumpe2fs").arg("-h").arg(&place).output()?;
+    let header = String::from_utf8(header.stdout)?;
+    let blocks: u64 = header
+        .lines()
+        .find_map(|line| line.strip_prefix("Block count:"))
+        .ok_or("dumpe2fs tells no block count")?
+        .trim()
+        .parse()?;
+    let bytes = (var.last_lba - var.first_lba + 1) * 512;
+    assert_eq!(blocks * 4096, bytes);
+    Ok(bytes)
+}
+
+#[test]
+fn var_grows_to_the_end_of_a_larger_disk_and_keeps_what_was_there() -> Result {
+    let probe = &images().probe;
+    let (_directory, path) = larger(probe, std::fs::metadata(&probe.disk)?.len())?;
+
+    // As built, something is kept.
+    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
+    let kept = cloud.probe("keep")?;
+    assert_eq!(kept["bytes"], 3 << 20);
+    let small = kept["room"].as_u64().ok_or("no room told")?;
+    cloud.off()?;
+    assert_eq!(var_fills(&path)?, 16 << 20);
+
+    // The same disk, larger: the file system is too, and what was kept is there.
+    File::options().write(true).open(&path)?.set_len(20 * GIB)?;
+    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
+    cloud.is(probe)?;
+    let later = cloud.probe("kept")?;
+    assert_eq!(later["sha256"], kept["sha256"]);
+    assert!(later["room"].as_u64() > Some(19 * GIB) && small < 16 << 20, "{later}");
+    cloud.off()?;
+    assert!(var_fills(&path)? > 19 * GIB);
+    Ok(())
+}
+
+#[test]
+fn power_that_failed_while_the_table_was_written_costs_nothing() -> Result {
+    let probe = &images().probe;
+    let (_directory, path) = larger(probe, 2 * GIB)?;
+    // What a node writes, up to the middle of the primary table: the backup is whole, the primary's header belongs to
+    // other entries.
+    let disk = File::options().read(true).write(true).open(&path)?;
+    let mut start_of_disk = vec![0; SectorSize::B512.table_bytes()];
+    disk.read_exact_at(&mut start_of_disk, 0)?;
+    let gpt = Gpt::parse(&start_of_disk, SectorSize::B512)?;
+    let table = to_disk_end(&gpt, 6, SectorSize::B512, 2 * GIB / 512).ok_or("not grown")?;
+    disk.write_all_at(&table.backup, table.backup_start)?;
+    disk.write_all_at(&table.primary[1024..], 1024)?;
+    disk.sync_all()?;
+    let torn = gpt::GptConfig::new().open(&path)?;
+    assert!(torn.primary_header().is_err() || torn.backup_header()?.current_lba == 2 * GIB / 512 - 1);
+    drop(torn);
+
+    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
+    cloud.is(probe)?;
+    cloud.off()?;
+    var_fills(&path)?;
+    Ok(())
+}
+
+#[test]
+fn a_node_killed_while_it_grows_finishes_at_its_next_boot() -> Result {
+    let probe = &images().probe;
+    let (_directory, path) = larger(probe, 4 * GIB)?;
+    let before = std::fs::read(&probe.disk)?[..SectorSize::B512.table_bytes()].to_vec();
+    let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let machine = probe.machine_with_disk(Disk::new(&path)).nic(network(&relay_path()?));
+    let mut vm = setup.deliver(machine, Delivery::Smbios).start()?;
+    // The table is the first thing that changes; the plug is pulled as soon as it has.
+    let deadline = std::time::Instant::now() + SOON;
+    let mut now = before.clone();
+    while now == before {
+        assert!(std::time::Instant::now() < deadline && vm.is_running(), "{}", vm.serial().tail());
+        std::thread::sleep(Duration::from_millis(1));
+        File::open(&path)?.read_exact_at(&mut now, 0)?;
+    }
+    vm.kill();
+    drop(vm);
+
+    let cloud = start(probe.machine_with_disk(Disk::new(&path)), |nic| nic)?;
+    cloud.is(probe)?;
+    cloud.off()?;
+    var_fills(&path)?;
+    Ok(())
+}
