@@ -12,7 +12,13 @@ const OURS: &[(&str, &str)] = &[
 
 /// Installs what is missing; says what, and why. Does nothing, quickly, when all is there.
 pub fn install() -> Result<()> {
-    let wanted = OURS.iter().chain(astromesh_kernel::HOST_PACKAGES).chain(astromesh_rootfs::HOST_PACKAGES);
+    install_all(&[])
+}
+
+/// The same, with packages that only one command needs.
+pub fn install_all(more: &[(&str, &str)]) -> Result<()> {
+    let wanted =
+        OURS.iter().chain(astromesh_kernel::HOST_PACKAGES).chain(astromesh_rootfs::HOST_PACKAGES).chain(more);
     let mut missing: Vec<(&str, &str)> = Vec::new();
     for &(package, why) in wanted {
         if !is_installed(package)? && !missing.iter().any(|(other, _)| *other == package) {

@@ -9,6 +9,7 @@ mod formats;
 mod image;
 mod initrd;
 mod progress;
+mod repro;
 mod run;
 mod size;
 mod test;
@@ -45,6 +46,8 @@ enum Command {
     Build,
     /// Build the image in the formats of the clouds, with checksums, into out/images/
     Image(formats::ImageArguments),
+    /// Build twice, in different surroundings, and demand the same bits
+    Repro(repro::ReproArguments),
     /// Report what the image weighs against its budget
     Size(size::SizeArguments),
     /// Measure: `boot`, in guest instructions; `start`, in wall time
@@ -75,6 +78,7 @@ fn carry_out(command: Command) -> Result<()> {
             image::build().map(drop)
         }
         Command::Image(arguments) => formats::write(&arguments),
+        Command::Repro(arguments) => repro::run(&arguments),
         Command::Size(arguments) => size::report(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Deps => deps::install(),

@@ -1,9 +1,9 @@
 //! What the image weighs, against `size-budget.toml` and against the last saved figures.
 
-use crate::{image, project};
+use crate::{image, project, variants};
 use anyhow::{Context as _, Result, bail};
 use astromesh_qemu::node::Image;
-use astromesh_rootfs::components;
+use astromesh_rootfs::{Components, RootImage, components, variant};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
@@ -66,9 +66,10 @@ type Sizes = BTreeMap<String, u64>;
 pub fn report(arguments: &SizeArguments) -> Result<()> {
     let description = project().join("out/image.json");
     let image = if description.is_file() { Image::load(&description)? } else { image::build()? };
-    let sizes = measure(&image)?;
-    let budget: Budget = toml::from_str(&fs::read_to_string(project().join("size-budget.toml"))?)
-        .context("size-budget.toml is not a budget")?;
+    let parts = components(&image.stage)
+        .with_context(|| format!("{} is not there: run `cargo xtask build`", image.stage.display()))?;
+    let sizes = measure(&image, parts)?;
+    let budget = budget()?;
     let lines = compare(&budget, &sizes, &saved())?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&lines)?);
@@ -85,6 +86,34 @@ pub fn report(arguments: &SizeArguments) -> Result<()> {
     judge(&budget, &lines)
 }
 
+/// Builds the image with one more file of `bytes` bytes that nothing can compress, and demands that the budget refuses
+/// it and names what grew. The file belongs to `other`, the component with the least room.
+pub fn demand_refusal(image: &Image, bytes: usize) -> Result<()> {
+    let base = RootImage {
+        erofs: image.root.clone(),
+        manifest: image.manifest.clone(),
+        stage: image.stage.clone(),
+        components: Components::default(),
+    };
+    let out = project().join("out/oversized");
+    let root = variant::with_file(&base, &variants::incompressible(bytes), &out)?;
+    let larger = Image { root: root.erofs, ..image.clone() };
+    let (budget, sizes) = (budget()?, measure(&larger, root.components)?);
+    let before = measure(image, components(&image.stage)?)?;
+    judge(&budget, &compare(&budget, &before, &saved())?)
+        .context("the image is over its budget without the file")?;
+    match judge(&budget, &compare(&budget, &sizes, &before)?) {
+        Err(refusal) if refusal.to_string().contains("grown most: other by") => Ok(()),
+        Err(refusal) => bail!("the budget refuses the larger image, but not for what grew: {refusal}"),
+        Ok(()) => bail!("an image with {bytes} bytes more than the release is inside its budget"),
+    }
+}
+
+fn budget() -> Result<Budget> {
+    toml::from_str(&fs::read_to_string(project().join("size-budget.toml"))?)
+        .context("size-budget.toml is not a budget")
+}
+
 fn saved_path() -> PathBuf {
     project().join("bench/size.json")
 }
@@ -94,20 +123,21 @@ fn saved() -> Sizes {
 }
 
 /// The stored bytes of each component.
-fn measure(image: &Image) -> Result<Sizes> {
+fn measure(image: &Image, parts: Components) -> Result<Sizes> {
     let length = |path: &Path| -> Result<u64> {
         Ok(fs::metadata(path)
             .with_context(|| format!("{} is not there: run `cargo xtask build`", path.display()))?
             .len())
     };
     let root = length(&image.root)?;
-    let parts = components(&image.stage)
-        .with_context(|| format!("{} is not there: run `cargo xtask build`", image.stage.display()))?
-        .scaled_to(root);
+    let parts = parts.scaled_to(root);
+    let (kernel, init, uki) = (length(&image.kernel)?, length(&image.initrd)?, length(&image.uki)?);
     let named = parts.python + parts.wheels + parts.libraries;
     Ok(BTreeMap::from([
-        ("kernel".to_owned(), length(&image.kernel)?),
-        ("init".to_owned(), length(&image.initrd)?),
+        // The loader, and what makes the unified kernel image more than kernel and initramfs.
+        ("boot".to_owned(), length(&image.loader)? + uki.saturating_sub(kernel + init)),
+        ("kernel".to_owned(), kernel),
+        ("init".to_owned(), init),
         ("python".to_owned(), parts.python),
         ("wheels".to_owned(), parts.wheels),
         ("libraries".to_owned(), parts.libraries),

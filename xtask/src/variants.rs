@@ -20,7 +20,7 @@ pub fn build(release: &Image) -> Result<GateImages> {
         stage: release.stage.clone(),
         components: Components::default(),
     };
-    let cold = cold_content();
+    let cold = incompressible(COLD_BYTES);
     let source = project().join("qemu/tests/probe/launch.py");
     let root = variant::with_launcher(&base, &source, &cold, &out.join("probe"))?;
     let probe = image::assemble(&out.join("probe"), &release.kernel, &release.init, &root)?;
@@ -60,9 +60,9 @@ pub fn build(release: &Image) -> Result<GateImages> {
 }
 
 /// Bytes that no compression shrinks, so that they stand in the image as they are.
-fn cold_content() -> Vec<u8> {
+pub fn incompressible(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    (0..COLD_BYTES)
+    (0..length)
         .map(|_| {
             // xorshift64
             state ^= state << 13;
