@@ -316,3 +316,51 @@ fn a_node_killed_while_it_grows_finishes_at_its_next_boot() -> Result {
     var_fills(&path)?;
     Ok(())
 }
+
+#[test]
+fn the_one_file_that_firmware_starts_holds_kernel_initramfs_and_the_root_hash() -> Result {
+    let release = &images().release;
+    let directory = tempfile::tempdir()?;
+    let section = |name: &str| -> Result<Vec<u8>> {
+        let out = directory.path().join(name);
+        let mut dump = Command::new("objcopy");
+        dump.arg(format!("--dump-section={name}={}", out.display())).arg(&release.uki).arg("/dev/null");
+        assert!(dump.output()?.status.success(), "{name}");
+        Ok(std::fs::read(out)?)
+    };
+    assert_eq!(Sha256::digest(section(".linux")?), Sha256::digest(std::fs::read(&release.kernel)?));
+    assert_eq!(Sha256::digest(section(".initrd")?), Sha256::digest(std::fs::read(&release.initrd)?));
+    assert_eq!(String::from_utf8(section(".cmdline")?)?, release.cmdline());
+    let version = String::from_utf8(section(".uname")?)?;
+    assert!(version.starts_with("6.12."), "{version}");
+    assert!(String::from_utf8(section(".osrel")?)?.contains("\nIMAGE_VERSION="));
+
+    // It is what lies on the boot partition, and the loader is where firmware looks for one.
+    let disk = File::open(&release.disk)?;
+    let table = gpt::GptConfig::new().open(&release.disk)?;
+    let esp = table.partitions().get(&1).ok_or("no first partition")?;
+    assert_eq!(esp.part_type_guid.guid.to_string().to_uppercase(), "C12A7328-F81F-11D2-BA4B-00A0C93EC93B");
+    let length = usize::try_from((esp.last_lba - esp.first_lba + 1) * 512)?;
+    let mut bytes = vec![0; length];
+    disk.read_exact_at(&mut bytes, esp.first_lba * 512)?;
+    let volume = fatfs::FileSystem::new(std::io::Cursor::new(bytes), fatfs::FsOptions::new())?;
+    let read = |path: &str| -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut volume.root_dir().open_file(path)?, &mut content)?;
+        Ok(content)
+    };
+    assert_eq!(
+        Sha256::digest(read("EFI/BOOT/BOOTX64.EFI")?),
+        Sha256::digest(std::fs::read(&release.loader)?)
+    );
+    let directory = volume.root_dir().open_dir("EFI/Linux")?;
+    let images = directory.iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    let names: Vec<_> =
+        images.iter().map(fatfs::DirEntry::file_name).filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let uki = read(&format!("EFI/Linux/{}", names[0]))?;
+    assert_eq!(Sha256::digest(uki), Sha256::digest(std::fs::read(&release.uki)?));
+    // Half of the partition is free with three such images.
+    assert!(3 * std::fs::metadata(&release.uki)?.len() <= length as u64 / 2);
+    Ok(())
+}

@@ -52,16 +52,23 @@ pub(crate) struct Offer {
 }
 
 /// The private apt, in a directory of the cache.
+///
+/// Locked while it is held: two builds may share an empty cache, and apt refuses where it could wait.
 pub(crate) struct Archive {
     dir: PathBuf,
     suite: String,
+    _lock: fs::File,
 }
 
 impl Archive {
     /// Writes the configuration; downloads nothing yet.
     pub(crate) fn open(cache: &Cache, suite: &str) -> Result<Self, AptError> {
         let dir = cache.kind("apt")?.join(suite);
-        let archive = Self { dir, suite: suite.to_owned() };
+        fs::create_dir_all(&dir).map_err(at("making", &dir))?;
+        let path = dir.join("lock");
+        let lock = fs::File::create(&path).map_err(at("making", &path))?;
+        lock.lock().map_err(at("locking", &path))?;
+        let archive = Self { dir, suite: suite.to_owned(), _lock: lock };
         for sub in ["lists/partial", "cache/archives/partial"] {
             let path = archive.dir.join(sub);
             fs::create_dir_all(&path).map_err(at("making", &path))?;
