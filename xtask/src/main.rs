@@ -5,6 +5,7 @@
 
 mod bench;
 mod deps;
+mod hardening;
 mod image;
 mod initrd;
 mod progress;
@@ -44,6 +45,8 @@ enum Command {
     Build,
     /// Report what the image weighs against its budget
     Size(size::SizeArguments),
+    /// Check the kernel's configuration with kernel-hardening-checker against kernel-config/hardening.toml
+    Hardening,
     /// Measure: `boot`, in guest instructions; `start`, in wall time
     Bench(bench::BenchArguments),
     /// Install what the host lacks
@@ -72,6 +75,10 @@ fn carry_out(command: Command) -> Result<()> {
             image::build().map(drop)
         }
         Command::Size(arguments) => size::report(&arguments),
+        Command::Hardening => {
+            deps::install()?;
+            hardening::check()
+        }
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Deps => deps::install(),
         Command::Lock => {
@@ -81,7 +88,10 @@ fn carry_out(command: Command) -> Result<()> {
             astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
             progress.note("asking for the newest kernel source");
             let source = astromesh_kernel::newest_source(&cache)?;
-            Ok(std::fs::write(project().join("kernel-config/source.lock"), source)?)
+            std::fs::write(project().join("kernel-config/source.lock"), source)?;
+            progress.note("asking for the newest kernel-hardening-checker");
+            let checker = astromesh_kernel::hardening::newest_checker(&cache)?;
+            Ok(std::fs::write(project().join("kernel-config/hardening-checker.lock"), checker)?)
         }
     }
 }
