@@ -1,7 +1,7 @@
 //! From source to a bootable image in `out/`: kernel, init, root, hash tree, disk.
 
 use crate::progress::Progress;
-use crate::{initrd, project};
+use crate::{initrd, project, sbom};
 use anyhow::{Context as _, Result, bail};
 use astromesh_kernel::Step;
 use astromesh_qemu::node::Image;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where `init` is built for.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// UUID in the verity superblock. Fixed: the root hash is what identifies a root.
 const VERITY_UUID: Uuid = Uuid::from_u128(0xa57e_0c1e_0e0f_5000_8002_0000_0076_7274);
@@ -37,6 +37,8 @@ pub fn build() -> Result<Image> {
     let image = assemble(&out, &kernel.bzimage, &init, &root)?;
     let json = serde_json::to_vec_pretty(&image)?;
     fs::write(out.join("image.json"), json).context("out/image.json can't be written")?;
+    progress.note("writing the bill of materials");
+    sbom::write(&image, &kernel, Vec::new())?;
     Ok(image)
 }
 

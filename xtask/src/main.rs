@@ -10,6 +10,7 @@ mod image;
 mod initrd;
 mod progress;
 mod run;
+mod sbom;
 mod size;
 mod test;
 mod variants;
@@ -45,6 +46,8 @@ enum Command {
     Build,
     /// Report what the image weighs against its budget
     Size(size::SizeArguments),
+    /// Check the bill of materials, out/sbom.spdx.json: complete, and valid by a validator of others
+    Sbom,
     /// Check the kernel's configuration with kernel-hardening-checker against kernel-config/hardening.toml
     Hardening,
     /// Measure: `boot`, in guest instructions; `start`, in wall time
@@ -75,6 +78,10 @@ fn carry_out(command: Command) -> Result<()> {
             image::build().map(drop)
         }
         Command::Size(arguments) => size::report(&arguments),
+        Command::Sbom => {
+            deps::install()?;
+            sbom::check()
+        }
         Command::Hardening => {
             deps::install()?;
             hardening::check()
