@@ -105,22 +105,49 @@ pub enum BuildError {
     },
 }
 
-#[derive(Deserialize)]
+/// A pinned package of the archive, as `source.lock` names one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
-    name: String,
-    version: String,
-    arch: String,
-    suite: String,
-    sha256: String,
+pub struct Source {
+    /// The package's name.
+    pub name: String,
+    /// Its full version.
+    pub version: String,
+    /// `all`, since neither a source nor a Python program is compiled.
+    pub arch: String,
+    /// The suite that offers it.
+    pub suite: String,
+    /// Of the .deb file, lower-case hex.
+    pub sha256: String,
+}
+
+impl Source {
+    /// As the fetching functions take it.
+    pub(crate) fn package(&self) -> DebianPackage {
+        DebianPackage {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            arch: self.arch.clone(),
+            sha256: self.sha256.clone(),
+            purpose: Purpose::Tool,
+        }
+    }
+}
+
+/// The pin of the kernel's source.
+pub fn source() -> Result<Source, BuildError> {
+    toml::from_str(crate::SOURCE_LOCK).map_err(BuildError::ParseLock)
 }
 
 /// Pins the newest version of the source that the archive offers: the new text of `source.lock`.
 pub fn newest_source(cache: &Cache) -> Result<String, BuildError> {
-    let source: Source = toml::from_str(crate::SOURCE_LOCK).map_err(BuildError::ParseLock)?;
+    newest(cache, &source()?, crate::SOURCE_LOCK)
+}
+
+/// `lock`, which pins `source`, with the newest version that its suite offers.
+pub(crate) fn newest(cache: &Cache, source: &Source, lock: &str) -> Result<String, BuildError> {
     let newest = newest_debian(cache, &source.suite, &source.name)?;
-    let header =
-        crate::SOURCE_LOCK.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    let header = lock.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n");
     Ok(format!(
         "{header}\nname = {:?}\nversion = {:?}\narch = {:?}\nsuite = {:?}\nsha256 = {:?}\n",
         newest.name, newest.version, newest.arch, source.suite, newest.sha256
@@ -129,7 +156,7 @@ pub fn newest_source(cache: &Cache) -> Result<String, BuildError> {
 
 /// Builds the kernel, or finds it in the cache.
 pub fn build(cache: &Path, progress: &(dyn Fn(Step) + Sync)) -> Result<Kernel, BuildError> {
-    let source: Source = toml::from_str(crate::SOURCE_LOCK).map_err(BuildError::ParseLock)?;
+    let source = source()?;
     let cache = Cache::open(cache)?;
     let compiler = output("gcc", Command::new("gcc").arg("--version"))?;
     let key = format!("{RECIPE}\n{}\n{}\n{compiler}", source.sha256, check::canonical(crate::FRAGMENT));
@@ -141,15 +168,8 @@ pub fn build(cache: &Path, progress: &(dyn Fn(Step) + Sync)) -> Result<Kernel, B
             "building the kernel {}: about {minutes} min on {jobs} cores as fast as the one it was measured on",
             source.version
         )));
-        let package = DebianPackage {
-            name: source.name.clone(),
-            version: source.version.clone(),
-            arch: source.arch.clone(),
-            sha256: source.sha256.clone(),
-            purpose: Purpose::Tool,
-        };
         let note = |text: &str| progress(Step::Note(text.to_owned()));
-        let deb = fetch_debian(&cache, &source.suite, &package, &note)?;
+        let deb = fetch_debian(&cache, &source.suite, &source.package(), &note)?;
         let started = Instant::now();
         let scratch = cache.scratch()?;
         make(&deb, scratch.path(), dir, jobs, progress)?;
@@ -245,7 +265,7 @@ fn compile(command: &mut Command, progress: &(dyn Fn(Step) + Sync)) -> Result<()
     if status.success() { Ok(()) } else { Err(BuildError::FinishTool { tool: "make", tail }) }
 }
 
-fn output(tool: &'static str, command: &mut Command) -> Result<String, BuildError> {
+pub(crate) fn output(tool: &'static str, command: &mut Command) -> Result<String, BuildError> {
     let output =
         command.stdin(Stdio::null()).output().map_err(|source| BuildError::StartTool { tool, source })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

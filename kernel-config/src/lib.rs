@@ -9,8 +9,9 @@
 
 pub mod build;
 pub mod check;
+pub mod hardening;
 
-pub use build::{BuildError, HOST_PACKAGES, Kernel, Step, build, newest_source};
+pub use build::{BuildError, HOST_PACKAGES, Kernel, Source, Step, build, newest_source, source};
 
 /// The fragment.
 pub const FRAGMENT: &str = include_str!("../x86_64.config");

@@ -140,10 +140,12 @@ fn host_archives() -> Result<Vec<(String, String)>, AptError> {
 /// The sources list: the host's main and security archives, the suite replaced.
 fn sources(archives: &[(String, String)], suite: &str) -> Result<String, AptError> {
     let main = archives.iter().find(|(release, _)| !release.contains('-')).ok_or(AptError::FindArchive)?;
+    // Backports have no security suite of their own.
+    let has_security = !suite.ends_with("-backports");
     let security = archives.iter().find(|(release, _)| release.ends_with("-security"));
     let line = |address: &str, suite: &str| format!("deb [signed-by={KEYRING}] {address} {suite} main\n");
     let mut text = line(&main.1, suite);
-    if let Some((_, address)) = security {
+    if let Some((_, address)) = security.filter(|_| has_security) {
         text += &line(address, &format!("{suite}-security"));
     }
     Ok(text)
@@ -176,6 +178,9 @@ mod tests {
         assert!(text.contains("file:/mirror/main/ trixie main\n"));
         assert!(text.contains("file:/mirror/security/ trixie-security main\n"));
         assert_eq!(text.lines().count(), 2);
+        let backports = sources(&host, "trixie-backports").unwrap();
+        assert!(backports.ends_with("file:/mirror/main/ trixie-backports main\n"));
+        assert_eq!(backports.lines().count(), 1);
     }
 
     #[test]

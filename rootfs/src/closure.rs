@@ -13,6 +13,7 @@ pub use trim::{Cut, TrimRules};
 use crate::cache::{Cache, CacheError};
 use crate::fetch::{self, FetchError};
 use crate::lock::{DebianLock, LockError, Purpose, PythonLock, source_dir};
+use crate::origins::{Origin, Recorder};
 use crate::run::{RunError, checked};
 use crate::tools::{Tools, unpack};
 use crate::tree;
@@ -47,6 +48,23 @@ pub enum ClosureError {
     /// A wheel that wants files outside of site-packages.
     #[error("{0} installs files outside of site-packages (a .data directory): decide where they belong")]
     PlaceWheel(PathBuf),
+    /// A path that two packages bring: the image holds one of them, and which is an accident of their order.
+    #[error(
+        "{path} is brought by {first:?} and again by {second:?}: cut one of them before it is unpacked, or drop the package"
+    )]
+    OwnFile {
+        /// The path in the image.
+        path: PathBuf,
+        /// Who brought it first.
+        first: Origin,
+        /// Who brought it again.
+        second: Origin,
+    },
+    /// A file whose origin no step told.
+    #[error(
+        "nothing says where {0} comes from: the step that made it must tell the recorder (rootfs/src/origins.rs)"
+    )]
+    FindOrigin(PathBuf),
     /// A lock file.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -83,12 +101,21 @@ impl<'a> Sources<'a> {
 }
 
 /// Unpacks every package and wheel into `stage`, whole.
-pub(crate) fn unpack_all(sources: &Sources<'_>, tools: &Tools, stage: &Path) -> Result<(), ClosureError> {
-    sources.debs.iter().try_for_each(|deb| unpack(deb, stage))?;
+pub(crate) fn unpack_all(
+    sources: &Sources<'_>,
+    tools: &Tools,
+    stage: &Path,
+    recorder: &mut Recorder<'_>,
+) -> Result<(), ClosureError> {
+    for (package, deb) in sources.debian.of(Purpose::Root).zip(&sources.debs) {
+        unpack(deb, stage)?;
+        recorder.unpacked(&Origin::Debian(package.name.clone()))?;
+    }
     let site = stage.join(SITE);
     fs::create_dir_all(&site).map_err(write("making", &site))?;
-    for wheel in &sources.wheels {
-        checked(tools.python().args(["-m", "zipfile", "-e"]).arg(wheel).arg(&site))?;
+    for (wheel, file) in sources.python.wheels.iter().zip(&sources.wheels) {
+        checked(tools.python().args(["-m", "zipfile", "-e"]).arg(file).arg(&site))?;
+        recorder.unpacked(&Origin::Wheel(wheel.name.clone()))?;
     }
     // A wheel is a zip whose root is site-packages, except for NAME.data (PEP 427).
     for item in fs::read_dir(&site).map_err(write("listing", &site))? {
@@ -105,6 +132,7 @@ pub(crate) fn refine(
     stage: &Path,
     tools: &Tools,
     version: &str,
+    recorder: &mut Recorder<'_>,
     progress: &dyn Fn(&str),
 ) -> Result<Vec<Cut>, ClosureError> {
     progress("trimming");
@@ -112,9 +140,13 @@ pub(crate) fn refine(
     progress("stripping");
     strip(stage, tools)?;
     install_launcher(stage)?;
+    recorder.generated()?;
     progress("compiling");
     compile::compile(stage, tools)?;
+    recorder.compiled()?;
+    recorder.complete()?;
     skeleton::write_to(stage, version)?;
+    recorder.generated()?;
     Ok(cuts)
 }
 

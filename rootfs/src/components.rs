@@ -1,14 +1,14 @@
 //! What the image weighs, by component, for the size report and its budget.
 
 use crate::tree;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Bytes of each component; every file belongs to exactly one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Components {
     /// The interpreter and its standard library.
     pub python: u64,

@@ -11,7 +11,8 @@ use fatfs::{
     Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider, format_volume,
 };
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// systemd-boot in its package.
@@ -32,7 +33,7 @@ const VOLUME_ID: u32 = 0xA57E_0C1E;
 
 /// The boot loader's settings: loader.conf(5). No menu, nobody edits the command line, and the newest release that has
 /// tries left is started at once.
-const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+pub const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
 
 /// The partition could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,38 @@ fn write(device: &File, files: &Files<'_>) -> io::Result<()> {
     volume.unmount()
 }
 
+/// What the boot partition of the finished `disk` holds: `(path, content)`, whoever wrote it there.
+pub fn read(disk: &Path) -> Result<Vec<(String, Vec<u8>)>, EspError> {
+    files(disk).map_err(at("reading the boot partition of", disk))
+}
+
+fn files(disk: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let table = gpt::GptConfig::new().open(disk).map_err(io::Error::other)?;
+    let esp = table.partitions().values().find(|entry| entry.part_type_guid.guid == crate::disk::TYPE_ESP);
+    let esp = esp.ok_or_else(|| io::Error::other("there is none in its table"))?;
+    let start = esp.bytes_start(*table.logical_block_size()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; usize::try_from(SIZE).map_err(io::Error::other)?];
+    File::open(disk)?.read_exact_at(&mut bytes, start)?;
+    let volume = FileSystem::new(io::Cursor::new(bytes), FsOptions::new())?;
+    let mut found = Vec::new();
+    let mut directories = vec![(String::new(), volume.root_dir())];
+    while let Some((path, directory)) = directories.pop() {
+        for entry in directory.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.is_dir() && name != "." && name != ".." {
+                directories.push((format!("{path}{name}/"), entry.to_dir()));
+            } else if entry.is_file() {
+                let mut content = Vec::new();
+                entry.to_file().read_to_end(&mut content)?;
+                found.push((format!("{path}{name}"), content));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// FAT stores times; this is the first that it can.
 #[derive(Debug)]
 struct FixedTime;
@@ -139,7 +172,6 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EspError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
 
     fn built(name: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,8 @@ use crate::closure::{self, ClosureError, Sources};
 use crate::components::{Components, components};
 use crate::erofs::{ErofsError, ErofsOptions};
 use crate::lock::{DebianLock, LockError, PythonLock, source_dir};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
+use crate::origins::{Origins, Recorder};
 use crate::tools::{ToolError, Tools};
 use crate::tree;
 use std::fmt::Write as _;
@@ -118,7 +119,7 @@ pub fn build(options: &BuildOptions, progress: &dyn Fn(&str)) -> Result<RootImag
     Ok(RootImage { erofs, manifest, stage, components })
 }
 
-/// Fills `dir` with `root/`, the sealed tree, and `manifest.json`.
+/// Fills `dir` with `root/`, the sealed tree, `manifest.json`, `origins.json`, and `licences/`.
 fn make_stage(
     dir: &Path,
     sources: &Sources<'_>,
@@ -129,15 +130,23 @@ fn make_stage(
     let stage = dir.join("root");
     fs::create_dir(&stage).map_err(at("making", &stage))?;
     progress("unpacking packages and wheels");
-    closure::unpack_all(sources, tools, &stage)?;
+    let mut recorder = Recorder::new(&stage);
+    closure::unpack_all(sources, tools, &stage, &mut recorder)?;
     let mut manifest = Manifest::read(&stage, sources, version).map_err(read_stage(&stage))?;
-    let cuts = closure::refine(&stage, tools, version, progress)?;
+    manifest::keep_texts(&stage, &manifest, &dir.join("licences")).map_err(read_stage(&stage))?;
+    let cuts = closure::refine(&stage, tools, version, &mut recorder, progress)?;
     manifest.retain_present(&stage).map_err(read_stage(&stage))?;
 
     // The image can't hold its own size, so the copy inside has no component sizes.
     let inside = stage.join("usr/share/astromesh/manifest.json");
     manifest.render().and_then(|text| fs::write(&inside, text)).map_err(at("writing", &inside))?;
+    recorder.generated()?;
     closure::seal(&stage)?;
+    let origins = Origins::path_of(&stage);
+    let record = recorder.finish()?;
+    // The paths of the image are text, so this is too.
+    let text = serde_json::to_vec_pretty(&record).map_err(|error| at("writing", &origins)(error.into()))?;
+    fs::write(&origins, text).map_err(at("writing", &origins))?;
     manifest.components = Some(components(&stage).map_err(read_stage(&stage))?);
     let outside = dir.join("manifest.json");
     manifest.render().and_then(|text| fs::write(&outside, text)).map_err(at("writing", &outside))?;

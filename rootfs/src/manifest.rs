@@ -6,14 +6,15 @@
 
 use crate::closure::Sources;
 use crate::components::Components;
-use serde::Serialize;
+use crate::tree;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The whole manifest.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of the image.
     pub version: String,
@@ -27,7 +28,7 @@ pub struct Manifest {
 }
 
 /// One package or wheel.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Item {
     /// Its name in its archive.
     pub name: String,
@@ -84,15 +85,57 @@ impl Manifest {
     }
 }
 
+/// Keeps the text in which each package and wheel states its licence, as `dir/debian/NAME` and `dir/wheel/NAME`: the
+/// trim rules cut it from the image, and the bill of materials quotes it where the statement is no SPDX expression.
+///
+/// Reads the untrimmed `stage`. Of a wheel: its licence files, or the licence fields of its METADATA when it has none.
+pub(crate) fn keep_texts(stage: &Path, manifest: &Manifest, dir: &Path) -> io::Result<()> {
+    for kind in ["debian", "wheel"] {
+        fs::create_dir_all(dir.join(kind))?;
+    }
+    for package in &manifest.packages {
+        let file = stage.join("usr/share/doc").join(&package.name).join("copyright");
+        // A package without one violates Debian Policy 12.5; then there is nothing to quote.
+        if let Ok(text) = fs::read(file) {
+            fs::write(dir.join("debian").join(&package.name), text)?;
+        }
+    }
+    for (info, name, metadata) in wheel_infos(&stage.join(crate::closure::SITE))? {
+        let mut text = String::new();
+        for entry in tree::walk(&info)?.iter().filter(|entry| entry.metadata.is_file()) {
+            let file = entry.path.file_name().unwrap_or_default().to_string_lossy().to_ascii_uppercase();
+            if ["LICEN", "COPYING", "NOTICE"].iter().any(|start| file.starts_with(start)) {
+                text += &String::from_utf8_lossy(&fs::read(info.join(&entry.path))?);
+            }
+        }
+        if text.trim().is_empty() {
+            let headers = metadata.lines().take_while(|line| !line.is_empty());
+            let stated: Vec<_> = headers.filter(|line| line.contains("License")).collect();
+            text = stated.join("\n");
+        }
+        fs::write(dir.join("wheel").join(name), text)?;
+    }
+    Ok(())
+}
+
 /// `(normalised name, METADATA)` of each wheel in site-packages.
 fn wheel_metadata(site: &Path) -> io::Result<Vec<(String, String)>> {
+    Ok(wheel_infos(site)?.into_iter().map(|(_, name, text)| (name, text)).collect())
+}
+
+/// The same with the directory in which it lies.
+fn wheel_infos(site: &Path) -> io::Result<Vec<(PathBuf, String, String)>> {
     let mut found = Vec::new();
     for item in fs::read_dir(site)? {
         let path = item?.path();
         if path.extension().is_some_and(|extension| extension == "dist-info") {
             let text = String::from_utf8_lossy(&fs::read(path.join("METADATA"))?).into_owned();
-            let name = header(&text, "Name").next().unwrap_or_default();
-            found.push((name.to_ascii_lowercase().replace(['_', '.'], "-"), text));
+            let name = header(&text, "Name")
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase()
+                .replace(['_', '.'], "-");
+            found.push((path, name, text));
         }
     }
     Ok(found)
@@ -122,7 +165,7 @@ fn wheel_licences(text: &str) -> Vec<String> {
     if found.is_empty() { vec!["not stated".into()] } else { found.into_iter().collect() }
 }
 
-fn debian_licences(text: &str) -> Vec<String> {
+pub(crate) fn debian_licences(text: &str) -> Vec<String> {
     if !text.starts_with("Format:") {
         return vec![PROSE.into()];
     }

@@ -1,7 +1,7 @@
 //! From source to a bootable image in `out/`: kernel, init, root, hash tree, unified kernel image, disk.
 
 use crate::progress::Progress;
-use crate::{initrd, project};
+use crate::{initrd, project, sbom};
 use anyhow::{Context as _, Result, bail};
 use astromesh_kernel::Step;
 use astromesh_qemu::node::{self, Image};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where `init` is built for.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// UUID in the verity superblock. Fixed: the root hash is what identifies a root.
 const VERITY_UUID: Uuid = Uuid::from_u128(0xa57e_0c1e_0e0f_5000_8002_0000_0076_7274);
@@ -37,6 +37,8 @@ pub fn build() -> Result<Image> {
     let image = assemble(&out, &kernel.bzimage, &init, &root)?;
     let json = serde_json::to_vec_pretty(&image)?;
     fs::write(out.join("image.json"), json).context("out/image.json can't be written")?;
+    progress.note("writing the bill of materials");
+    sbom::write(&image, &kernel, &tools()?)?;
     Ok(image)
 }
 
@@ -86,6 +88,12 @@ fn cargo_home() -> PathBuf {
     )
 }
 
+/// The build's own pinned tools.
+fn tools() -> Result<Tools> {
+    let cache = Cache::open(&Cache::default_path()?)?;
+    Ok(Tools::open(&cache, &DebianLock::load()?, &|_| ())?)
+}
+
 /// Puts a bootable disk around a root.
 pub fn assemble(out: &Path, kernel: &Path, init: &Path, root: &RootImage) -> Result<Image> {
     assemble_as(out, kernel, init, root, None)
@@ -114,8 +122,7 @@ pub fn assemble_as(
     let hash = hash_tree(&root.erofs, &verity)?;
     let hash = name.unwrap_or(hash);
     let ids = partition_uuids(&hash);
-    let cache = Cache::open(&Cache::default_path()?)?;
-    let tools = Tools::open(&cache, &DebianLock::load()?, &|_| ())?;
+    let tools = tools()?;
     let uki = out.join("astromesh.efi");
     let os_release = root.stage.join("etc/os-release");
     let os_release =

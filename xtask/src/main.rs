@@ -6,11 +6,13 @@
 mod bench;
 mod deps;
 mod formats;
+mod hardening;
 mod image;
 mod initrd;
 mod progress;
 mod repro;
 mod run;
+mod sbom;
 mod size;
 mod test;
 mod variants;
@@ -50,6 +52,10 @@ enum Command {
     Repro(repro::ReproArguments),
     /// Report what the image weighs against its budget
     Size(size::SizeArguments),
+    /// Check the bill of materials, out/sbom.spdx.json: complete, and valid by a validator of others
+    Sbom,
+    /// Check the kernel's configuration with kernel-hardening-checker against kernel-config/hardening.toml
+    Hardening,
     /// Measure: `boot`, in guest instructions; `start`, in wall time
     Bench(bench::BenchArguments),
     /// Install what the host lacks
@@ -80,6 +86,14 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Image(arguments) => formats::write(&arguments),
         Command::Repro(arguments) => repro::run(&arguments),
         Command::Size(arguments) => size::report(&arguments),
+        Command::Sbom => {
+            deps::install()?;
+            sbom::check()
+        }
+        Command::Hardening => {
+            deps::install()?;
+            hardening::check()
+        }
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Deps => deps::install(),
         Command::Lock => {
@@ -89,7 +103,10 @@ fn carry_out(command: Command) -> Result<()> {
             astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
             progress.note("asking for the newest kernel source");
             let source = astromesh_kernel::newest_source(&cache)?;
-            Ok(std::fs::write(project().join("kernel-config/source.lock"), source)?)
+            std::fs::write(project().join("kernel-config/source.lock"), source)?;
+            progress.note("asking for the newest kernel-hardening-checker");
+            let checker = astromesh_kernel::hardening::newest_checker(&cache)?;
+            Ok(std::fs::write(project().join("kernel-config/hardening-checker.lock"), checker)?)
         }
     }
 }

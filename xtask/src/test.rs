@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it fails fastest; and gates by themselves.
 
 use crate::size::{self, SizeArguments};
-use crate::{deps, formats, image, project, run, variants};
+use crate::{deps, formats, hardening, image, project, run, sbom, variants};
 use anyhow::{Context as _, Result, bail};
 use std::process::Command;
 use std::time::Instant;
@@ -31,6 +31,8 @@ pub fn everything() -> Result<()> {
     step("verity race", || {
         cargo(&["run", "--release", "--locked", "--quiet", "-p", "astromesh-verity", "--example", "race"])
     })?;
+    step("bill of materials", sbom::check)?;
+    step("kernel hardening", hardening::check)?;
     step("size", || size::report(&SizeArguments::default()))?;
     step("run", run::once)?;
     for name in GATES {
@@ -64,7 +66,7 @@ fn deny() -> Result<()> {
 const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command"]),
-    ("astromesh-rootfs", &["launcher", "promises"]),
+    ("astromesh-rootfs", &["launcher", "promises", "sbom"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),
 ];
 

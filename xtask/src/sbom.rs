@@ -1,0 +1,373 @@
+//! The bill of materials of a build, `out/sbom.spdx.json`: the root's parts, `init` with its crates, the kernel, the
+//! boot loader; and the step that checks it.
+//!
+//! What is linked into `init` is asked of cargo and not of a list, so a new dependency is in the bill without anyone
+//! thinking of it. Two parts come from the building host and are pinned by nothing: the static C library and Rust's own
+//! standard library. They stand in the bill with the host's versions and without a sum.
+
+use crate::progress::Progress;
+use crate::{image, project};
+use anyhow::{Context as _, Result, bail, ensure};
+use astromesh_kernel::Kernel;
+use astromesh_qemu::node::Image;
+use astromesh_rootfs::lock::DebianLock;
+use astromesh_rootfs::origins::Sums;
+use astromesh_rootfs::sbom::{self, File, Licence, Part, Place, Sbom, boot, purl, root};
+use astromesh_rootfs::{Cache, Tools, esp, sha256_hex};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The document's name in `out/`.
+pub const NAME: &str = "sbom.spdx.json";
+
+const BZIMAGE: &str = "./bzImage";
+const INIT: &str = "./initramfs/init";
+const UKI: &str = "./esp/EFI/Linux/astromesh.efi";
+const LOADER_CONF: &str = "./esp/loader/loader.conf";
+
+/// Writes the bill of `image`; the loader and its stub are taken from `tools`.
+pub fn write(image: &Image, kernel: &Kernel, tools: &Tools) -> Result<()> {
+    let lock = DebianLock::load()?;
+    let mut parts = root::parts(&image.stage, &lock)?;
+    // The first is the image itself, with what the project writes.
+    let ours = parts.first_mut().context("the root has no parts")?;
+    ours.files.push(File {
+        comment: Some("The stub, the kernel and the initramfs in one EFI program.".to_owned()),
+        ..file((UKI, &image.uki))?
+    });
+    ours.files.push(File {
+        name: LOADER_CONF.to_owned(),
+        sums: Sums::of(esp::LOADER_CONF.as_bytes()),
+        comment: None,
+    });
+    let mut bill = Sbom::default();
+    bill.add(parts);
+    bill.add([
+        boot::part(tools, &lock)?,
+        kernel_part(kernel, (BZIMAGE, &image.kernel))?,
+        init_part((INIT, &image.init))?,
+    ]);
+    let lock = fs::read_to_string(project().join("Cargo.lock")).context("Cargo.lock can't be read")?;
+    bill.add(crates(&linked_crates()?, &lock)?);
+    bill.add([rust_part()?]);
+    for library in ["libc.a", "libgcc_eh.a"] {
+        bill.add([host_library(library)?]);
+    }
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let text = bill.render(sbom::created(epoch.as_deref())?)?;
+    let path = path_beside(image);
+    fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))
+}
+
+fn path_beside(image: &Image) -> PathBuf {
+    image.root.with_file_name(NAME)
+}
+
+/// A part with nothing but names; contained in the image, licence unknown.
+fn part(id: &str, name: &str, version: &str) -> Part {
+    Part {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        version: Some(version.to_owned()),
+        purl: None,
+        sha256: None,
+        licence: Licence::Unknown,
+        supplier: None,
+        comment: None,
+        place: Place::Contained,
+        files: Vec::new(),
+    }
+}
+
+fn file((name, path): (&str, &Path)) -> Result<File> {
+    let sums = Sums::of_path(path).with_context(|| format!("{} can't be read", path.display()))?;
+    Ok(File { name: name.to_owned(), sums, comment: None })
+}
+
+fn kernel_part(kernel: &Kernel, bzimage: (&str, &Path)) -> Result<Part> {
+    let source = astromesh_kernel::source()?;
+    Ok(Part {
+        // One package of the archive holds the source for every architecture.
+        purl: Some(purl("deb/debian", &source.name, &source.version, &format!("arch={}", source.arch))),
+        sha256: Some(source.sha256),
+        licence: Licence::Expression("GPL-2.0-only WITH Linux-syscall-note".to_owned()),
+        supplier: Some("Organization: Debian".to_owned()),
+        comment: Some(format!(
+            "bzImage is built from this source package of Debian {} with kernel-config/x86_64.config; the sum is \
+             the source package's.",
+            source.suite
+        )),
+        files: vec![file(bzimage)?],
+        ..part("linux", "linux", &kernel.version)
+    })
+}
+
+fn init_part(init: (&str, &Path)) -> Result<Part> {
+    Ok(Part {
+        licence: Licence::Expression("MIT OR Apache-2.0".to_owned()),
+        comment: Some("PID 1 and the services of the node: one static binary in the initramfs.".to_owned()),
+        files: vec![file(init)?],
+        ..part("init", "init", env!("CARGO_PKG_VERSION"))
+    })
+}
+
+/// Asks cargo what is linked into the release's `init`: `NAME vVERSION [(path)]|LICENCE`, one crate a line. Macros run in
+/// the compiler and are not linked.
+fn linked_crates() -> Result<String> {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(project()).args(["tree", "--locked", "--package", "init", "--target", image::TARGET]);
+    command.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"]);
+    output(command.args(["--format", "{p}|{l}"]))
+}
+
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+    checksum: Option<String>,
+}
+
+/// The crates of a tree as [`linked_crates`] gives it, with their sums from the text of `Cargo.lock`.
+fn crates(tree: &str, lock: &str) -> Result<Vec<Part>> {
+    let lock: Lock = toml::from_str(lock).context("Cargo.lock is not one")?;
+    let mut lines: Vec<_> = tree.lines().filter(|line| !line.is_empty()).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let mut parts = Vec::new();
+    for line in lines {
+        let (package, licence) =
+            line.split_once('|').with_context(|| format!("{line:?} names no licence"))?;
+        let mut words = package.split(' ');
+        let (name, version) = words
+            .next()
+            .zip(words.next().and_then(|word| word.strip_prefix('v')))
+            .with_context(|| format!("{line:?} is not a line of `cargo tree`"))?;
+        if name == "init" {
+            continue;
+        }
+        // Only a crate of ours is named with its path.
+        let ours = words.next().is_some();
+        let locked = lock.package.iter().find(|one| one.name == name && one.version == version);
+        let locked = locked.with_context(|| format!("{name} {version} is not in Cargo.lock"))?;
+        ensure!(
+            ours != locked.checksum.is_some(),
+            "{name} {version} has no sum in Cargo.lock: it comes from no registry, so nothing pins it"
+        );
+        parts.push(Part {
+            purl: (!ours).then(|| purl("cargo", name, version, "")),
+            sha256: locked.checksum.clone(),
+            licence: Licence::of_crate(licence),
+            comment: ours.then(|| "A crate of this project's own source.".to_owned()),
+            place: Place::LinkedInto("init".to_owned()),
+            ..part(&format!("crate-{name}-{version}"), name, version)
+        });
+    }
+    Ok(parts)
+}
+
+/// Rust's standard library, which is in every binary.
+fn rust_part() -> Result<Part> {
+    let text = output(Command::new("rustc").current_dir(project()).arg("-vV"))?;
+    let release = text.lines().find_map(|line| line.strip_prefix("release: "));
+    let release = release.context("`rustc -vV` tells no release")?;
+    Ok(Part {
+        licence: Licence::Expression("MIT OR Apache-2.0".to_owned()),
+        comment: Some("From the building host's toolchain; no sum pins it.".to_owned()),
+        place: Place::LinkedInto("init".to_owned()),
+        ..part("rust-std", "rust-std", release)
+    })
+}
+
+/// The Debian package of the building host that a library comes from which the linker puts into a static binary.
+fn host_library(library: &str) -> Result<Part> {
+    let place = output(Command::new("cc").arg(format!("-print-file-name={library}")))?;
+    let place = fs::canonicalize(place.trim()).with_context(|| format!("cc knows no {library}"))?;
+    // dpkg knows the file under /usr, or under the name that it had before /usr was merged.
+    let place = place.to_string_lossy().into_owned();
+    let owner = output(Command::new("dpkg-query").args(["-S", &place]))
+        .or_else(|_| output(Command::new("dpkg-query").args(["-S", place.trim_start_matches("/usr")])))?;
+    let name = owner.split([':', ',']).next().unwrap_or_default();
+    let version = output(Command::new("dpkg-query").args(["-W", "-f=${Version}", name]))?;
+    Ok(Part {
+        purl: Some(purl("deb/debian", name, &version, "arch=amd64")),
+        supplier: Some("Organization: Debian".to_owned()),
+        comment: Some(format!("{library} of the building host; no sum pins it.")),
+        place: Place::LinkedInto("init".to_owned()),
+        ..part(&format!("host-{name}"), name, &version)
+    })
+}
+
+/// The command, and the step of the tests: the bill accounts for every file, and the validator accepts it.
+pub fn check() -> Result<()> {
+    let description = project().join("out/image.json");
+    let image = if description.is_file() { Image::load(&description)? } else { image::build()? };
+    let path = path_beside(&image);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("{} can't be read: run `cargo xtask build`", path.display()))?;
+    let mut faults = sbom::faults(&text, &image.stage)?;
+    let document: Value = serde_json::from_str(&text)?;
+    for (name, sums) in boot_files(&image)? {
+        if !states(&document, &name, &sums.sha256) {
+            faults.push(format!("{name}: no entry with the sum that it has"));
+        }
+    }
+    ensure!(faults.is_empty(), "the bill of materials is not the image's:\n{}", faults.join("\n"));
+
+    let validator = install_validator()?;
+    if let Some(complaint) = complaint(&validator, &path)? {
+        bail!("the validator refuses {}:\n{complaint}", path.display());
+    }
+    // The twin: a validator that accepts anything would have accepted this too.
+    let scratch = tempfile::tempdir()?;
+    for (what, broken) in broken(&document) {
+        let path = scratch.path().join(NAME);
+        fs::write(&path, broken.to_string())?;
+        ensure!(complaint(&validator, &path)?.is_some(), "the validator accepts a document with {what}");
+    }
+    let count = |list: &str| document[list].as_array().map_or(0, Vec::len);
+    println!("{}: {} packages, {} files", path.display(), count("packages"), count("files"));
+    Ok(())
+}
+
+/// The files of an image that are not in its root, `(name in the document, sums)`: the parts of the unified kernel
+/// image, and what the boot partition of the finished disk holds.
+fn boot_files(image: &Image) -> Result<Vec<(String, Sums)>> {
+    let mut files = Vec::new();
+    for (name, place) in [(BZIMAGE, &image.kernel), (INIT, &image.init)] {
+        files.push((name.to_owned(), file((name, place))?.sums));
+    }
+    for (path, bytes) in esp::read(&image.disk)? {
+        // The name of the unified kernel image has the version, and says nothing that the bill needs.
+        let name = if path.starts_with("EFI/Linux/") { UKI.to_owned() } else { format!("./esp/{path}") };
+        files.push((name, Sums::of(&bytes)));
+    }
+    Ok(files)
+}
+
+/// Whether the document has exactly one file of that name, with that SHA-256.
+fn states(document: &Value, name: &str, sha256: &str) -> bool {
+    let files = document["files"].as_array().map_or(&[][..], Vec::as_slice);
+    let named: Vec<_> = files.iter().filter(|file| file["fileName"] == name).collect();
+    let has_sum = |file: &Value| {
+        let sums = file["checksums"].as_array().map_or(&[][..], Vec::as_slice);
+        sums.iter().any(|sum| sum["algorithm"] == "SHA256" && sum["checksumValue"] == sha256)
+    };
+    matches!(named[..], [file] if has_sum(file))
+}
+
+/// The document with one field broken in each.
+fn broken(document: &Value) -> Vec<(&'static str, Value)> {
+    let change = |pointer: &str, value: &str| {
+        let mut copy = document.clone();
+        if let Some(field) = copy.pointer_mut(pointer) {
+            *field = value.into();
+        }
+        copy
+    };
+    vec![
+        ("a sum that is too short", change("/files/0/checksums/0/checksumValue", "abc")),
+        ("a licence that there is none of", change("/packages/0/licenseDeclared", "Nobodys-1.0")),
+        ("a relationship to nothing", change("/relationships/0/relatedSpdxElement", "SPDXRef-nothing")),
+    ]
+}
+
+/// The directory of the validator, installed with pip from `sbom-validator.lock` if it is not in the cache.
+fn install_validator() -> Result<PathBuf> {
+    let lock = project().join("xtask/sbom-validator.lock");
+    let cache = Cache::open(&Cache::default_path()?)?;
+    // Compiled parts are for one version of Python.
+    let python = output(Command::new("python3").arg("--version"))?;
+    let pins = fs::read_to_string(&lock).with_context(|| format!("{} can't be read", lock.display()))?;
+    let key = sha256_hex(format!("{python}\n{pins}").as_bytes());
+    cache.directory("validators", &key[..32], |dir| {
+        Progress::new().note("installing the validator of SPDX documents");
+        let mut pip = Command::new("python3");
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--root-user-action=ignore",
+        ]);
+        pip.args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--target"]).arg(dir);
+        output(pip.arg("--requirement").arg(&lock)).map(drop)
+    })
+}
+
+/// What the validator has against a document; `None` when it accepts it.
+fn complaint(validator: &Path, document: &Path) -> Result<Option<String>> {
+    let mut command = Command::new("python3");
+    command.args(["-B", "-m", "spdx_tools.spdx.clitools.pyspdxtools", "--infile"]).arg(document);
+    command.env("PYTHONPATH", validator).stdin(Stdio::null());
+    let output = command.output().context("python3 can't be started: run `cargo xtask deps`")?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    // A validator that fails for another reason refuses nothing.
+    ensure!(
+        output.status.success() || !text.contains("Traceback"),
+        "the validator failed itself: remove `validators` from the cache and try again\n{text}"
+    );
+    Ok((!output.status.success()).then(|| text.into_owned()))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{program} can't be started: run `cargo xtask deps`"))?;
+    if !output.status.success() {
+        bail!("{program} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LOCK: &str = "[[package]]\nname = \"log\"\nversion = \"0.4.1\"\nchecksum = \"aa\"\n\
+                        [[package]]\nname = \"astromesh-proto\"\nversion = \"0.1.0\"\n";
+
+    #[test]
+    fn each_crate_stands_once_with_its_sum_and_ours_without_its_path() {
+        let tree = "init v0.1.0 (/x)|MIT\nlog v0.4.1|MIT/Apache-2.0\nastromesh-proto v0.1.0 (/x/proto)|MIT\n\nlog v0.4.1|MIT/Apache-2.0\n";
+        let parts = crates(tree, LOCK).unwrap();
+        assert_eq!(parts.len(), 2);
+        assert!(parts.iter().all(|part| !format!("{part:?}").contains("/x")));
+        assert_eq!(parts[1].sha256.as_deref(), Some("aa"));
+        assert_eq!(parts[1].licence, Licence::Expression("MIT OR Apache-2.0".to_owned()));
+        assert_eq!(parts[1].purl.as_deref(), Some("pkg:cargo/log@0.4.1"));
+    }
+
+    #[test]
+    fn a_crate_that_nothing_pins_is_refused() {
+        assert!(crates("log v0.4.1|MIT\n", LOCK).is_ok());
+        for wrong in [
+            "log v0.4.2|MIT",
+            "astromesh-proto v0.1.0|MIT",
+            "log v0.4.1 (elsewhere)|MIT",
+            "log|MIT",
+            "log v0.4.1",
+        ] {
+            assert!(crates(wrong, LOCK).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_counts_only_once_and_with_its_own_sum() {
+        let entry =
+            json!({ "fileName": "./a", "checksums": [{ "algorithm": "SHA256", "checksumValue": "1" }] });
+        let document = json!({ "files": [entry] });
+        assert!(states(&document, "./a", "1"));
+        assert!(!states(&document, "./a", "2") && !states(&document, "./b", "1"));
+        assert!(!states(&json!({ "files": [entry, entry] }), "./a", "1"));
+    }
+}
