@@ -13,6 +13,9 @@ use astromesh_qemu::node::{
 use astromesh_qemu::{
     Disk, ExitReason, Provider, QemuSockets, SocketSampler, Vm, http, pcap, relay_path, tamper,
 };
+use astromesh_verity::{
+    Gpt, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, SectorSize, Uuid, partition_uuids,
+};
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{GenOptions, generate};
 use astromeshctl::profile::Profile;
@@ -416,14 +419,15 @@ fn machine_with(image: &Image, flip: Option<u64>, line: &str) -> Result<(Node, t
     Ok((Node { profile: setup.profile(&vm)?, vm }, directory))
 }
 
-/// Where a partition begins, by its place in the table.
-fn partition_start(image: &Image, number: u32) -> Result<u64> {
-    use astromesh_verity::{Gpt, SectorSize};
+/// Where the partition of a type begins that carries the root hash in its identifier, in bytes.
+fn partition_start(image: &Image, type_guid: Uuid) -> Result<u64> {
     let mut start = vec![0; SectorSize::B512.table_bytes()];
     std::io::Read::read_exact(&mut std::fs::File::open(&image.disk)?, &mut start)?;
     let table = Gpt::parse(&start, SectorSize::B512)?;
-    let found = table.partitions().find(|partition| partition.number == number);
-    Ok(found.ok_or("no such partition")?.first_lba * 512)
+    let slot = partition_uuids(&image.root_hash.parse::<RootHash>()?);
+    let unique = if type_guid == ROOT_X86_64 { slot.root } else { slot.verity };
+    let found = table.find(type_guid, unique).ok_or("no such partition")?;
+    Ok(found.first_lba * 512)
 }
 
 /// The machine restarts by itself, and nobody ever got an answer from it.
@@ -443,7 +447,7 @@ fn restarts_without_serving(mut node: Node) -> Result {
 fn one_flipped_byte_at_the_start_of_the_root_restarts_the_machine_and_never_serves() -> Result {
     let image = &images().probe;
     // The first block holds the superblock of the file system.
-    let (node, _disk) = machine_with(image, Some(partition_start(image, 1)? + 1024 + 64), &image.cmdline())?;
+    let (node, _disk) = machine_with(image, Some(partition_start(image, ROOT_X86_64)? + 1024 + 64), &image.cmdline())?;
     restarts_without_serving(node)
 }
 
@@ -451,7 +455,7 @@ fn one_flipped_byte_at_the_start_of_the_root_restarts_the_machine_and_never_serv
 fn one_flipped_byte_in_the_hash_tree_restarts_the_machine_and_never_serves() -> Result {
     let image = &images().probe;
     // Block 0 is the superblock, block 1 the top of the tree: every read needs it.
-    let (node, _disk) = machine_with(image, Some(partition_start(image, 2)? + 4096 + 7), &image.cmdline())?;
+    let (node, _disk) = machine_with(image, Some(partition_start(image, ROOT_X86_64_VERITY)? + 4096 + 7), &image.cmdline())?;
     restarts_without_serving(node)
 }
 
@@ -459,7 +463,7 @@ fn one_flipped_byte_in_the_hash_tree_restarts_the_machine_and_never_serves() -> 
 fn one_flipped_byte_that_is_read_late_restarts_the_machine_then() -> Result {
     let image = &images().probe;
     let (mut node, _disk) =
-        machine_with(image, Some(partition_start(image, 1)? + images().cold_offset), &image.cmdline())?;
+        machine_with(image, Some(partition_start(image, ROOT_X86_64)? + images().cold_offset), &image.cmdline())?;
     node.wait_healthy()?;
     assert!(probe(&node, "cold").is_err(), "the file was read");
     assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestReset, "{}", node.vm.serial().tail());
