@@ -9,10 +9,12 @@ pub mod config;
 pub mod control;
 pub mod disk;
 pub mod early;
+pub mod metadata;
 pub mod network;
 pub mod root;
 pub mod state;
 pub mod timeline;
+pub mod volume;
 
 use crate::supervise::services::Services;
 use crate::sys::watchdog::Watchdog;
