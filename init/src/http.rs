@@ -65,7 +65,9 @@ pub mod stand_in {
 
     /// Serves for as long as the process lives; each connection is a call of `answer` with the request's head and the
     /// connection, closed afterwards. The requests that came can be received.
-    pub fn serve(mut answer: impl FnMut(&str, &mut TcpStream) + Send + 'static) -> (SocketAddr, Receiver<String>) {
+    pub fn serve(
+        mut answer: impl FnMut(&str, &mut TcpStream) + Send + 'static,
+    ) -> (SocketAddr, Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, receiver) = channel();

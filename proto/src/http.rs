@@ -323,10 +323,7 @@ mod tests {
     #[test]
     fn a_head_a_chunk_line_and_a_trailer_without_end_are_refused() {
         let long = "a".repeat(MAX_HEAD);
-        assert_eq!(
-            read(format!("HTTP/1.1 200 OK\r\nX: {long}").as_bytes(), 5),
-            Err(ReplyError::BoundHead)
-        );
+        assert_eq!(read(format!("HTTP/1.1 200 OK\r\nX: {long}").as_bytes(), 5), Err(ReplyError::BoundHead));
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(read(format!("{chunked}1;{long}").as_bytes(), 5), Err(ReplyError::ParseChunk));
         assert_eq!(read(format!("{chunked}0\r\nX: {long}").as_bytes(), 5), Err(ReplyError::BoundHead));

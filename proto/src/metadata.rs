@@ -10,6 +10,7 @@
 
 use crate::http::Reply;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use core::ffi::CStr;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Where each of these clouds has its metadata server: link-local, the same in all three.
@@ -68,15 +69,16 @@ impl Cloud {
 
     /// The one whose [`Self::argument`] this is.
     pub fn from_argument(argument: &str) -> Option<Self> {
-        CLOUDS.iter().map(|&(cloud, _)| cloud).find(|cloud| cloud.argument() == argument)
+        let is_it = |cloud: &Self| cloud.argument().to_bytes() == argument.as_bytes();
+        CLOUDS.iter().map(|&(cloud, _)| cloud).find(is_it)
     }
 
     /// Its name where a program reads it.
-    pub fn argument(self) -> &'static str {
+    pub fn argument(self) -> &'static CStr {
         match self {
-            Cloud::Ec2 => "ec2",
-            Cloud::Gce => "gce",
-            Cloud::Azure => "azure",
+            Cloud::Ec2 => c"ec2",
+            Cloud::Gce => c"gce",
+            Cloud::Azure => c"azure",
         }
     }
 
@@ -247,7 +249,7 @@ mod tests {
             assert_eq!(Cloud::recognise(&facts), cloud, "{facts:?}");
         }
         for cloud in ALL {
-            assert_eq!(Cloud::from_argument(cloud.argument()), Some(cloud));
+            assert_eq!(Cloud::from_argument(cloud.argument().to_str().unwrap()), Some(cloud));
         }
         assert_eq!(Cloud::from_argument("other"), None);
     }

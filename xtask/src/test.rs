@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// The gates: test files of the `qemu` crate.
-const GATES: &[&str] = &["phase0"];
+const GATES: &[&str] = &["phase0", "cloud"];
 
 /// Everything.
 pub fn everything() -> Result<()> {

@@ -67,7 +67,9 @@ pub enum ConfigStageError {
     #[error("the metadata process could not be started: {0}")]
     StartMetadata(std::io::Error),
     /// The cloud gave none.
-    #[error("no machine-config from {0}: what `metadata` logged before this says why (see docs/operations.md)")]
+    #[error(
+        "no machine-config from {0}: what `metadata` logged before this says why (see docs/operations.md)"
+    )]
     AskCloud(&'static str),
     /// The machine-config is wrong.
     #[error("machine-config from {source_name}: {text}")]
@@ -158,7 +160,8 @@ fn smbios(_: &Node) -> Result<Option<Source>, ConfigStageError> {
 
 fn fw_cfg(_: &Node) -> Result<Option<Source>, ConfigStageError> {
     let Ok(file) = open(FW_CFG) else { return Ok(None) };
-    let bytes = carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
+    let bytes =
+        carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
     Ok(Some(Source { name: "fw_cfg", wrapping: c"plain", bytes }))
 }
 

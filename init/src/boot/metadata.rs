@@ -48,11 +48,7 @@ pub fn fetch(node: &Node, cloud: Cloud) -> Result<OwnedFd, ConfigStageError> {
     log::info!("config: the firmware names {}; asking for it", cloud.source());
     let pid = spawn(&Spawn {
         name: c"metadata",
-        argument: Some(match cloud {
-            Cloud::Ec2 => c"ec2",
-            Cloud::Gce => c"gce",
-            Cloud::Azure => c"azure",
-        }),
+        argument: Some(cloud.argument()),
         namespaces: 0,
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         fds: &[node.null.as_fd(), left.as_fd(), node.kmsg.as_fd()],

@@ -77,10 +77,8 @@ mod tests {
 
     /// What GCE's server says when all is well.
     fn good(body: &[u8]) -> Vec<u8> {
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let head =
+            format!("HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\nContent-Length: {}\r\n\r\n", body.len());
         [head.as_bytes(), body].concat()
     }
 

@@ -56,7 +56,9 @@ pub fn main() -> i32 {
         Err(error) => Err(error.to_string()),
     };
     drop(uplink);
-    match result.and_then(|document| write(&document).map_err(|cause| format!("it can't be handed on: {cause}"))) {
+    match result
+        .and_then(|document| write(&document).map_err(|cause| format!("it can't be handed on: {cause}")))
+    {
         Ok(()) => EXIT_FOUND,
         Err(reason) => {
             log::error!("no machine-config from {source}: {reason}");

@@ -24,7 +24,9 @@ const ADDRESS_LASTS: u32 = 40;
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
     /// There is nothing to be leased for.
-    #[error("no Ethernet link came up: give the instance a network interface that this kernel has a driver for")]
+    #[error(
+        "no Ethernet link came up: give the instance a network interface that this kernel has a driver for"
+    )]
     FindLink,
     /// No server granted one.
     #[error("no DHCP server granted an address in time: the cloud's network must have DHCP")]

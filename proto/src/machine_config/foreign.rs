@@ -43,7 +43,9 @@ mod tests {
 
     #[test]
     fn a_machine_config_is_none_of_them() {
-        for document in [&b"apiVersion: astromesh.os/v1\n"[..], b"{\"apiVersion\":", b"# a comment\n", b"", b"#"] {
+        for document in
+            [&b"apiVersion: astromesh.os/v1\n"[..], b"{\"apiVersion\":", b"# a comment\n", b"", b"#"]
+        {
             assert_eq!(kind(document), None);
         }
     }
