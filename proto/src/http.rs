@@ -126,7 +126,7 @@ impl ReplyReader {
                 return Ok(false);
             }
             Part::ChunkLine => match httparse::parse_chunk_size(&self.pending) {
-                Ok(httparse::Status::Complete((length, size))) => {
+                Ok(httparse::Status::Complete((length, size))) if length <= MAX_CHUNK_LINE => {
                     self.pending.drain(..length);
                     let size = usize::try_from(size).map_err(|_| self.too_long())?;
                     self.part = if size == 0 { Part::Trailer(0) } else { Part::Chunk(size) };
@@ -332,5 +332,34 @@ mod tests {
     #[test]
     fn a_status_without_a_body_has_none() {
         assert_eq!(read(b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\nhello", 5).unwrap().body, b"");
+    }
+
+    #[test]
+    fn mutated_replies_never_panic_and_read_the_same_in_any_pieces() {
+        let mut seed = 0x9e37_79b9_u32;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % below
+        };
+        let mut read_at_all = 0;
+        for round in 0..30_000 {
+            let mut bytes = WHOLE[round % 3].to_vec();
+            for _ in 0..random(4) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, b"0123456789abcdef\r\n;: "[random(21)]),
+                }
+            }
+            let whole = read(&bytes, 64);
+            let mut reader = ReplyReader::new(64);
+            let size = 1 + random(bytes.len());
+            let failed = bytes.chunks(size).any(|piece| reader.push(piece).is_err());
+            let pieces = if failed { None } else { reader.finish().ok() };
+            assert_eq!(pieces, whole.as_ref().ok().cloned(), "{:?}", String::from_utf8_lossy(&bytes));
+            read_at_all += usize::from(whole.is_ok());
+        }
+        assert!((5_000..25_000).contains(&read_at_all), "both outcomes are tried: {read_at_all}");
     }
 }
