@@ -174,14 +174,12 @@ fn is_gce(question: &Question) -> bool {
 fn gce_by_an_attribute_from_a_server_that_takes_its_time() -> Result {
     let setup = setup()?;
     let document = setup.config.to_string().into_bytes();
-    let server = MetadataServer::start(move |question, _| match is_gce(question) {
-        true => Reaction::AnswerAfter(
-            Duration::from_secs(6),
-            200,
-            "Metadata-Flavor: Google\r\n",
-            document.clone(),
-        ),
-        false => Reaction::Answer(403, "", Vec::new()),
+    let server = MetadataServer::start(move |question, _| {
+        if !is_gce(question) {
+            return Reaction::Answer(403, "", Vec::new());
+        }
+        let pause = Duration::from_secs(6);
+        Reaction::AnswerAfter(pause, 200, "Metadata-Flavor: Google\r\n", document.clone())
     })?;
     let vm = gce(probe(&server)?).start()?;
     let mut node = Node { profile: setup.profile(&vm)?, vm };

@@ -58,7 +58,7 @@ pub fn get(address: SocketAddr, path: &'static str, longest: Duration) -> Result
     );
     let reply = exchange(address, request.as_bytes(), MOST_BYTES, Instant::now() + longest);
     parse(
-        reply.map_err(|error| match error {
+        &reply.map_err(|error| match error {
             ExchangeError::Connect(address, cause) => HttpError::Connect(address, cause),
             ExchangeError::Exchange(_, cause) => HttpError::Exchange { path, cause },
             ExchangeError::Read(cause) => HttpError::ReadReply { path, cause },
@@ -67,7 +67,7 @@ pub fn get(address: SocketAddr, path: &'static str, longest: Duration) -> Result
     )
 }
 
-fn parse(reply: Reply, path: &'static str) -> Result<Value, HttpError> {
+fn parse(reply: &Reply, path: &'static str) -> Result<Value, HttpError> {
     match reply.status {
         200 => serde_json::from_slice(&reply.body).map_err(|_| HttpError::ParseBody(path)),
         status => Err(HttpError::Status { path, status }),
@@ -81,10 +81,10 @@ mod tests {
     #[test]
     fn only_an_answer_of_status_200_with_json_counts() {
         let reply = |status, body: &[u8]| Reply { status, fields: Vec::new(), body: body.to_vec() };
-        assert!(parse(reply(200, b"{\"a\":1}"), "/").is_ok());
-        assert!(matches!(parse(reply(500, b"{}"), "/"), Err(HttpError::Status { status: 500, .. })));
-        assert!(matches!(parse(reply(302, b"{}"), "/"), Err(HttpError::Status { status: 302, .. })));
-        assert!(matches!(parse(reply(200, b"{\"a\":"), "/"), Err(HttpError::ParseBody(_))));
-        assert!(matches!(parse(reply(200, b""), "/"), Err(HttpError::ParseBody(_))));
+        assert!(parse(&reply(200, b"{\"a\":1}"), "/").is_ok());
+        assert!(matches!(parse(&reply(500, b"{}"), "/"), Err(HttpError::Status { status: 500, .. })));
+        assert!(matches!(parse(&reply(302, b"{}"), "/"), Err(HttpError::Status { status: 302, .. })));
+        assert!(matches!(parse(&reply(200, b"{\"a\":"), "/"), Err(HttpError::ParseBody(_))));
+        assert!(matches!(parse(&reply(200, b""), "/"), Err(HttpError::ParseBody(_))));
     }
 }
