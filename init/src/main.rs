@@ -11,7 +11,9 @@ mod agent;
 mod boot;
 mod config;
 mod control;
+mod http;
 mod log_sink;
+mod metadata;
 mod net;
 mod prefetch;
 mod service;
@@ -42,6 +44,7 @@ fn main() {
     std::process::exit(match std::env::args().next().as_deref() {
         Some(service::PREFETCH) => prefetch::main(),
         Some(service::CONFIG) => config::main(),
+        Some(service::METADATA) => metadata::main(),
         Some(service::NET) => net::main(),
         Some(service::CONTROL) => control::main(),
         Some(service::AGENT) => agent::main(),

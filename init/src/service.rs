@@ -10,6 +10,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 pub const PREFETCH: &str = "prefetch";
 /// Parses the machine-config; one shot.
 pub const CONFIG: &str = "config";
+/// Asks a cloud's metadata server for the machine-config; one shot.
+pub const METADATA: &str = "metadata";
 /// Links, addresses, routes, resolver.
 pub const NET: &str = "net";
 /// The operator API, the log ring and the health probe.
@@ -25,6 +27,8 @@ pub const PREFETCH_ID: u32 = 904;
 pub const NET_ID: u32 = 902;
 /// User and group id of [`CONTROL`].
 pub const CONTROL_ID: u32 = 903;
+/// User and group id of [`METADATA`].
+pub const METADATA_ID: u32 = 905;
 /// User and group id of the agent runtime.
 pub const AGENT_ID: u32 = 1000;
 

@@ -6,11 +6,15 @@
 //! * [`machine_config`]: the YAML document that turns an image into a node (at most 1 MiB),
 //! * [`control`]: what `astromeshctl` and the node's `control` service say to each other over TLS,
 //! * [`ipc`]: what PID 1 and its services say over a socketpair (fixed-size, no allocation),
+//! * [`http`]: the reply of an HTTP server that isn't trusted,
+//! * [`metadata`]: what a cloud's metadata server is asked, and what its answers are worth,
 //! * [`frame`]: the length-prefixed postcard framing that the last two share.
 //!
 //! This crate opens no socket and reads no file.
 
 pub mod control;
 pub mod frame;
+pub mod http;
 pub mod ipc;
 pub mod machine_config;
+pub mod metadata;

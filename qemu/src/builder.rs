@@ -91,6 +91,7 @@ pub struct VmBuilder {
     pub(crate) smbios: Vec<String>,
     pub(crate) fw_cfg: Vec<(String, Vec<u8>)>,
     pub(crate) uefi: bool,
+    dmi: Vec<String>,
     machine: String,
     cpu: Option<String>,
     cpus: u32,
@@ -118,6 +119,7 @@ impl VmBuilder {
             smbios: Vec::new(),
             fw_cfg: Vec::new(),
             uefi: false,
+            dmi: Vec::new(),
             machine: "q35".into(),
             cpu: None,
             cpus: 1,
@@ -209,6 +211,19 @@ impl VmBuilder {
     /// Adds an OEM string (SMBIOS type 11), which Linux shows in `/sys/firmware/dmi/entries/11-*/raw`.
     pub fn smbios(mut self, string: impl Into<String>) -> Self {
         self.smbios.push(string.into());
+        self
+    }
+
+    /// Who made the machine and what it is, as the firmware says (SMBIOS type 1): by this a guest tells its cloud.
+    pub fn dmi_system(mut self, manufacturer: &str, product: &str) -> Self {
+        let (manufacturer, product) = (escape_commas(manufacturer), escape_commas(product));
+        self.dmi.push(format!("type=1,manufacturer={manufacturer},product={product}"));
+        self
+    }
+
+    /// The asset tag of its chassis, as the firmware says (SMBIOS type 3).
+    pub fn dmi_chassis_asset(mut self, tag: &str) -> Self {
+        self.dmi.push(format!("type=3,asset={}", escape_commas(tag)));
         self
     }
 
@@ -326,6 +341,9 @@ impl VmBuilder {
         }
         for index in 0..self.smbios.len() {
             add(&["-smbios", &format!("type=11,path={}", inside(&format!("smbios{index}")))]);
+        }
+        for facts in &self.dmi {
+            add(&["-smbios", facts]);
         }
         for (index, (name, _)) in self.fw_cfg.iter().enumerate() {
             let (name, file) = (escape_commas(name), inside(&format!("fw_cfg{index}")));

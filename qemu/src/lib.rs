@@ -61,7 +61,7 @@ pub use accelerator::Accelerator;
 pub use builder::{BuildError, SmbiosEntryPoint, VmBuilder, WatchdogModel};
 pub use disk::{Disk, DiskFormat, DiskInterface};
 pub use exit::ExitReason;
-pub use nic::{Nic, NicModel};
+pub use nic::{Nic, NicModel, Subnet};
 pub use process::ProcessError;
 pub use provider::Provider;
 pub use qmp::{QmpError, QmpEvent};

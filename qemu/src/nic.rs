@@ -24,11 +24,23 @@ pub enum NicModel {
     Ne2kIsa,
 }
 
-/// One network card on its own closed network 10.0.2.0/24 and `fec0::/64` (router at .2, guest at .15).
+/// Which IPv4 network the card is on. Router at .2, guest at .15 of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Subnet {
+    /// 10.0.2.0/24.
+    #[default]
+    Private,
+    /// 169.254.169.0/24, in which clouds have their metadata server (.254): QEMU's user network gives a guest no
+    /// address but those of its own network, so it must lie there for [`Nic::reach_loopback`] to name it.
+    Metadata,
+}
+
+/// One network card on its own closed network, a [`Subnet`] and `fec0::/64`.
 #[derive(Debug, Clone)]
 pub struct Nic {
     relay: PathBuf,
     model: NicModel,
+    subnet: Subnet,
     forwards: Vec<u16>,
     reaches: Vec<(SocketAddrV4, String)>,
     capture: Option<PathBuf>,
@@ -38,13 +50,21 @@ impl Nic {
     /// A card that reaches nothing. `relay` is the program [`crate::relay_path`] finds.
     pub fn new(relay: impl Into<PathBuf>) -> Self {
         let model = NicModel::default();
-        Self { relay: relay.into(), model, forwards: Vec::new(), reaches: Vec::new(), capture: None }
+        let subnet = Subnet::default();
+        Self { relay: relay.into(), model, subnet, forwards: Vec::new(), reaches: Vec::new(), capture: None }
     }
 
     /// Another model of card.
     #[must_use]
     pub fn model(mut self, model: NicModel) -> Self {
         self.model = model;
+        self
+    }
+
+    /// On another network, which is as closed.
+    #[must_use]
+    pub fn subnet(mut self, subnet: Subnet) -> Self {
+        self.subnet = subnet;
         self
     }
 
@@ -55,7 +75,7 @@ impl Nic {
         self
     }
 
-    /// Lets the guest's TCP connections to `inside` (in 10.0.2.0/24) arrive at a loopback port of the host.
+    /// Lets the guest's TCP connections to `inside` (in the card's [`Subnet`]) arrive at a loopback port of the host.
     #[must_use]
     pub fn reach_loopback(mut self, inside: SocketAddrV4, port: u16) -> Self {
         self.reaches.push((inside, format!("127.0.0.1:{port}")));
@@ -79,6 +99,10 @@ impl Nic {
 
     pub(crate) fn arguments(&self, index: usize) -> Vec<String> {
         let mut network = vec![format!("user,id=net{index},restrict=on,ipv4=on,ipv6=on")];
+        match self.subnet {
+            Subnet::Private => {}
+            Subnet::Metadata => network.push("net=169.254.169.0/24".into()),
+        }
         network.extend(self.forwards.iter().map(|port| format!("hostfwd=tcp:127.0.0.1:0-:{port}")));
         network.extend(self.reaches.iter().map(|(inside, target)| {
             let command = format!("{} {}", quote(&self.relay.to_string_lossy()), quote(target));
@@ -124,6 +148,7 @@ mod tests {
     #[test]
     fn every_card_that_can_be_built_is_restricted() {
         let inside = "10.0.2.100:443".parse().unwrap();
+        let metadata = "169.254.169.254:80".parse().unwrap();
         let plain = Nic::new("/r");
         let cards = [
             plain.clone(),
@@ -133,6 +158,8 @@ mod tests {
             // An option smuggled into a path or an address stays text.
             Nic::new("/r,restrict=off").reach_loopback(inside, 3),
             plain.clone().reach_provider(inside, "x,restrict=off"),
+            plain.clone().subnet(Subnet::Metadata),
+            plain.clone().subnet(Subnet::Metadata).forward(3).reach_loopback(metadata, 4),
             plain.capture("/c,netdev=other").forward(2),
         ];
         for card in cards {

@@ -4,20 +4,18 @@
 //! as its own user with nothing to lose, writes what each service needs into `/run/config`, and leaves a plan of a
 //! few hundred bytes. If it dies, or says no, the node is in maintenance mode: never half a configuration.
 //!
-//! Sources, in this order, the first that has one wins: SMBIOS type 11, QEMU's fw_cfg, a drive labelled `ASTROMESH`.
+//! Where it may come from is a table, [`SOURCES`]: the first that has one wins.
 
-use super::{Node, Report, StageError, disk};
+use super::{Node, Report, StageError, metadata, volume};
 use crate::service;
 use crate::supervise::services::CONFIG_DIRECTORIES;
 use crate::sys::spawn::{Spawn, spawn};
 use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
 use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use rustix::process::WaitOptions;
+use rustix::process::{Pid, WaitOptions};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Largest machine-config, in bytes, and one more so that a larger one is seen to be larger. SMBIOS carries it in
@@ -27,21 +25,22 @@ const MOST_BYTES: usize = 2 * 1024 * 1024 + 1;
 /// How long the judgement may take.
 const JUDGED_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a drive may take to appear when nothing else carries a machine-config.
+/// How long a drive may take to appear when the firmware carries no machine-config.
 const DRIVE_APPEARS_WITHIN: Duration = Duration::from_secs(3);
+
+/// The same on a cloud whose metadata server can be asked: no boot of such a machine waits long for what it will not
+/// have. Its own disk was found before this stage, so its buses have been walked.
+const DRIVE_APPEARS_ON_A_CLOUD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Where QEMU's fw_cfg item lies.
 const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/astromesh.machine_config/raw";
-
-/// File of the drive.
-const DRIVE_FILE: &CStr = c"/run/drive/machine-config.yaml";
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigStageError {
     /// No source has one.
     #[error(
-        "no machine-config: give one by SMBIOS, fw_cfg or a drive labelled ASTROMESH (see docs/operations.md)"
+        "no machine-config: give one by SMBIOS, fw_cfg, a drive or a cloud's user data (see docs/operations.md)"
     )]
     FindConfig,
     /// The bytes could not be carried.
@@ -64,9 +63,22 @@ pub enum ConfigStageError {
     /// It left no plan.
     #[error("the config process left no plan; the machine-config is not used")]
     ReadPlan,
+    /// The process that asks a cloud could not be started.
+    #[error("the metadata process could not be started: {0}")]
+    StartMetadata(std::io::Error),
+    /// The cloud gave none.
+    #[error(
+        "no machine-config from {0}: what `metadata` logged before this says why (see docs/operations.md)"
+    )]
+    AskCloud(&'static str),
     /// The machine-config is wrong.
-    #[error("{0}")]
-    Invalid(String),
+    #[error("machine-config from {source_name}: {text}")]
+    Invalid {
+        /// Where it lies.
+        source_name: &'static str,
+        /// What is wrong with it.
+        text: String,
+    },
 }
 
 /// Where a machine-config was found, and how the bytes are wrapped.
@@ -76,6 +88,14 @@ struct Source {
     wrapping: &'static CStr,
     bytes: OwnedFd,
 }
+
+/// Looks in one place.
+type Look = fn(&Node) -> Result<Option<Source>, ConfigStageError>;
+
+/// Where a machine-config may be, in the order in which it is looked for: what the machine's owner put into the machine
+/// itself, then what hangs on it, then what the network says. The order among drives and among clouds is a table too
+/// ([`volume`], [`astromesh_proto::metadata`]). Documented in docs/operations.md.
+const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
 
 /// The stage.
 pub fn run(node: &mut Node) -> Result<Report, StageError> {
@@ -92,7 +112,10 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     }
     match node.plan.maintenance.clone() {
         None => Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name))),
-        Some(text) => Err(ConfigStageError::Invalid(text.as_str().to_owned()).into()),
+        Some(text) => {
+            let text = text.as_str().to_owned();
+            Err(ConfigStageError::Invalid { source_name: source.name, text }.into())
+        }
     }
 }
 
@@ -108,31 +131,16 @@ fn prepare() -> Result<(), Errno> {
 }
 
 fn find(node: &Node) -> Result<Option<Source>, ConfigStageError> {
-    if let Some(bytes) = smbios()? {
-        return Ok(Some(Source { name: "SMBIOS", wrapping: c"smbios", bytes }));
-    }
-    if let Ok(file) = open(FW_CFG) {
-        let bytes =
-            carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
-        return Ok(Some(Source { name: "fw_cfg", wrapping: c"plain", bytes }));
-    }
-    let deadline = Instant::now() + DRIVE_APPEARS_WITHIN;
-    loop {
-        if let Some(bytes) = drive()? {
-            return Ok(Some(Source { name: "drive", wrapping: c"plain", bytes }));
+    for look in SOURCES {
+        if let Some(source) = look(node)? {
+            return Ok(Some(source));
         }
-        if Instant::now() > deadline {
-            return Ok(None);
-        }
-        if let Some(watchdog) = &node.watchdog {
-            watchdog.pet();
-        }
-        std::thread::sleep(Duration::from_millis(50));
     }
+    Ok(None)
 }
 
 /// All type 11 structures, one after the other; the config process looks for the credential among their strings.
-fn smbios() -> Result<Option<OwnedFd>, ConfigStageError> {
+fn smbios(_: &Node) -> Result<Option<Source>, ConfigStageError> {
     const CREDENTIAL: &[u8] = b"astromesh.machine_config=";
     let Ok(entries) = std::fs::read_dir("/sys/firmware/dmi/entries") else { return Ok(None) };
     for entry in entries.flatten() {
@@ -144,61 +152,41 @@ fn smbios() -> Result<Option<OwnedFd>, ConfigStageError> {
             carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "SMBIOS", cause })?;
         // Only whether it is there; what it says is not for PID 1.
         if contains(&bytes, CREDENTIAL) {
-            return Ok(Some(bytes));
+            return Ok(Some(Source { name: "SMBIOS", wrapping: c"smbios", bytes }));
         }
     }
     Ok(None)
 }
 
-/// The drive, mounted read-only for as long as it takes to copy one file.
-fn drive() -> Result<Option<OwnedFd>, ConfigStageError> {
-    let read = |cause| ConfigStageError::ReadConfig { source_name: "drive", cause };
-    let Some((device, kind)) = labelled_drive() else { return Ok(None) };
-    match rustix::fs::mkdir(c"/run/drive", Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(cause) => return Err(read(cause)),
-    }
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(device.as_path(), c"/run/drive", kind, flags, None::<&CStr>).map_err(read)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let bytes = rustix::fs::open(DRIVE_FILE, flags, Mode::empty()).and_then(|file| carry(&file));
-    let _ = unmount(c"/run/drive", UnmountFlags::DETACH);
-    bytes.map(Some).map_err(read)
+fn fw_cfg(_: &Node) -> Result<Option<Source>, ConfigStageError> {
+    let Ok(file) = open(FW_CFG) else { return Ok(None) };
+    let bytes =
+        carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
+    Ok(Some(Source { name: "fw_cfg", wrapping: c"plain", bytes }))
 }
 
-/// The first device, whole or partition, whose file system is labelled `ASTROMESH`.
-fn labelled_drive() -> Option<(PathBuf, &'static CStr)> {
-    let mut names: Vec<_> = std::fs::read_dir("/sys/class/block")
-        .ok()?
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.starts_with("loop") && !name.starts_with("dm-"))
-        .collect();
-    names.sort_unstable();
-    names.into_iter().find_map(|name| {
-        let device = format!("/dev/{name}");
-        let kind = volume_label(&disk::read_start(&device, 0x8800)?)?;
-        Some((device.into(), kind))
-    })
+fn volumes(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+    let on_a_cloud = metadata::cloud().is_some();
+    let longest = if on_a_cloud { DRIVE_APPEARS_ON_A_CLOUD_WITHIN } else { DRIVE_APPEARS_WITHIN };
+    let deadline = Instant::now() + longest;
+    loop {
+        if let Some((volume, bytes)) = volume::look()? {
+            return Ok(Some(Source { name: volume.name, wrapping: c"plain", bytes }));
+        }
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        if let Some(watchdog) = &node.watchdog {
+            watchdog.pet();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
-/// The file system type, if the volume beginning with these bytes is labelled `ASTROMESH`: FAT12/16 (label at
-/// 0x2b, type at 0x36), FAT32 (0x47, 0x52) or ISO 9660 (primary descriptor at 0x8000, label at 0x28 of it).
-fn volume_label(start: &[u8]) -> Option<&'static CStr> {
-    const LABEL: &[u8] = b"ASTROMESH";
-    let is = |at: usize, length: usize| {
-        start.get(at..at + length).is_some_and(|label| label.trim_ascii_end() == LABEL)
-    };
-    let has = |at: usize, magic: &[u8]| start.get(at..at + magic.len()) == Some(magic);
-    let fat = has(0x1fe, &[0x55, 0xaa])
-        && ((has(0x36, b"FAT") && is(0x2b, 11)) || (has(0x52, b"FAT32") && is(0x47, 11)));
-    if fat {
-        Some(c"vfat")
-    } else if has(0x8000, b"\x01CD001") && is(0x8028, 32) {
-        Some(c"iso9660")
-    } else {
-        None
-    }
+fn cloud(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+    let Some(cloud) = metadata::cloud() else { return Ok(None) };
+    let bytes = metadata::fetch(node, cloud)?;
+    Ok(Some(Source { name: cloud.source(), wrapping: c"plain", bytes }))
 }
 
 fn open(path: &str) -> Result<OwnedFd, Errno> {
@@ -206,7 +194,7 @@ fn open(path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Copies at most [`MOST_BYTES`] into memory that is nobody's file.
-fn carry(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub fn carry(file: &OwnedFd) -> Result<OwnedFd, Errno> {
     let memory = rustix::fs::memfd_create(c"machine-config", MemfdFlags::CLOEXEC)?;
     let mut buffer = [0; 4096];
     let mut carried = 0;
@@ -256,10 +244,18 @@ fn judge(node: &Node, source: &Source) -> Result<(), ConfigStageError> {
         fds: &[source.bytes.as_fd(), node.kmsg.as_fd(), node.kmsg.as_fd()],
     })
     .map_err(ConfigStageError::StartParser)?;
-    let deadline = Instant::now() + JUDGED_WITHIN;
+    match await_end(node, pid, JUDGED_WITHIN) {
+        Some(0) => Ok(()),
+        _ => Err(ConfigStageError::AwaitParser),
+    }
+}
+
+/// The exit code of a one-shot process; `None` when it was killed, by another or, after `longest`, by this.
+pub fn await_end(node: &Node, pid: Pid, longest: Duration) -> Option<i32> {
+    let deadline = Instant::now() + longest;
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
-            Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
+            Ok(Some((_, status))) => return status.exit_status(),
             Ok(None) if Instant::now() < deadline => {
                 if let Some(watchdog) = &node.watchdog {
                     watchdog.pet();
@@ -267,8 +263,9 @@ fn judge(node: &Node, source: &Source) -> Result<(), ConfigStageError> {
                 std::thread::sleep(Duration::from_millis(2));
             }
             _ => {
+                // Reaped like any orphan, once the boot is over.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                return Err(ConfigStageError::AwaitParser);
+                return None;
             }
         }
     }
@@ -279,28 +276,4 @@ fn read_plan() -> Option<Plan> {
     let mut bytes = [0; MAX_MESSAGE + 1];
     let count = rustix::io::read(&file, &mut bytes).ok()?;
     ipc::decode(bytes.get(..count.min(MAX_MESSAGE))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_volume_labelled_astromesh_is_taken() {
-        let mut fat = vec![0; 0x8800];
-        fat[0x36..0x3b].copy_from_slice(b"FAT12");
-        fat[0x2b..0x36].copy_from_slice(b"ASTROMESH  ");
-        assert_eq!(volume_label(&fat), None, "no boot signature");
-        fat[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
-        assert_eq!(volume_label(&fat), Some(c"vfat"));
-        fat[0x2b] = b'B';
-        assert_eq!(volume_label(&fat), None);
-
-        let mut iso = vec![0; 0x8800];
-        iso[0x8000..0x8006].copy_from_slice(b"\x01CD001");
-        iso[0x8028..0x8048].copy_from_slice(b"ASTROMESH                       ");
-        assert_eq!(volume_label(&iso), Some(c"iso9660"));
-        assert_eq!(volume_label(&iso[..0x8030]), None);
-        assert_eq!(volume_label(&[]), None);
-    }
 }

@@ -10,10 +10,12 @@ pub mod control;
 pub mod disk;
 pub mod early;
 pub mod grow;
+pub mod metadata;
 pub mod network;
 pub mod root;
 pub mod state;
 pub mod timeline;
+pub mod volume;
 
 use crate::supervise::services::Services;
 use crate::sys::watchdog::Watchdog;

@@ -11,7 +11,7 @@ pub use output::{CERTIFICATES, ControlConfig, read_control, read_network};
 use crate::log_sink;
 use crate::service;
 use astromesh_proto::ipc::{self, Plan};
-use astromesh_proto::machine_config::{ConfigError, MachineConfig, smbios};
+use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
 use rustix::thread::CapabilitySet;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -59,7 +59,11 @@ pub fn main() -> i32 {
 
 /// Leaves a plan for maintenance mode, with operator access if that much can be read.
 fn refuse(document: &[u8], error: &ConfigError) -> i32 {
-    log::error!("{}", error.short());
+    let text = match foreign::kind(document) {
+        Some(kind) => format!("it is {kind}; a machine-config begins with apiVersion: astromesh.os/v1"),
+        None => error.short(),
+    };
+    log::error!("{text}");
     let operator = MachineConfig::salvage_operator(document);
     let reachable = operator.is_some_and(|operator| match output::write_operator(&operator) {
         Ok(()) => true,
@@ -68,7 +72,7 @@ fn refuse(document: &[u8], error: &ConfigError) -> i32 {
             false
         }
     });
-    finish(&maintenance(&error.short(), reachable))
+    finish(&maintenance(&text, reachable))
 }
 
 fn maintenance(text: &str, operator: bool) -> Plan {

@@ -42,6 +42,11 @@ fn read(path: &Path) -> Option<EthernetLink> {
     })
 }
 
+/// Whether something is at the link's other end. Only a link that is up can tell.
+pub fn has_carrier(link: &EthernetLink) -> bool {
+    fs::read_to_string(format!("/sys/class/net/{}/carrier", link.name)).is_ok_and(|text| text.trim() == "1")
+}
+
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');

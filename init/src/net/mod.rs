@@ -4,9 +4,10 @@
 //! name servers in them are for user space. It keeps `CAP_NET_ADMIN` to configure, `CAP_NET_RAW` for DHCP before there
 //! is an address, `CAP_NET_BIND_SERVICE` for DHCP's port.
 
-mod lease;
-mod links;
-mod netlink;
+pub mod dhcp;
+pub mod lease;
+pub mod links;
+pub mod netlink;
 mod resolver;
 mod wire;
 
@@ -14,15 +15,15 @@ use crate::config::read_network;
 use crate::log_sink;
 use crate::service;
 use crate::sys::descriptors;
-use crate::sys::packet::PacketSocket;
 use astromesh_proto::ipc::{self, ToInit};
 use astromesh_proto::machine_config::{Addressing, Cidr, Network};
-use lease::{Change, Client, Lease, Send};
+use dhcp::Dhcp;
+use lease::Change;
 use links::EthernetLink;
 use netlink::{Netlink, Origin, RouterOptions};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::thread::CapabilitySet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -34,13 +35,6 @@ struct Managed {
     link: EthernetLink,
     /// DHCP, if that is how it is addressed.
     dhcp: Option<Dhcp>,
-}
-
-struct Dhcp {
-    client: Client,
-    socket: PacketSocket,
-    transaction: u32,
-    lease: Option<Lease>,
 }
 
 /// The service.
@@ -113,8 +107,7 @@ impl Net {
                 self.write_nameservers();
             }
         }
-        let due =
-            self.managed.iter().filter_map(|managed| managed.dhcp.as_ref()).map(|dhcp| dhcp.client.wake_at());
+        let due = self.managed.iter().filter_map(|managed| managed.dhcp.as_ref()).map(Dhcp::wake_at);
         let until = due.fold(now + LIST_EVERY, Instant::min);
         self.wait(until.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
     }
@@ -122,7 +115,7 @@ impl Net {
     fn wait(&self, longest: Duration) {
         let mut fds = vec![PollFd::new(&self.options, PollFlags::IN)];
         for dhcp in self.managed.iter().filter_map(|managed| managed.dhcp.as_ref()) {
-            fds.push(PollFd::new(&dhcp.socket, PollFlags::IN));
+            fds.push(PollFd::new(dhcp, PollFlags::IN));
         }
         let timeout = Timespec {
             tv_sec: i64::try_from(longest.as_secs()).unwrap_or(1),
@@ -143,7 +136,7 @@ impl Net {
                 continue;
             }
             let dhcp = match addressing {
-                Addressing::Dhcp => start_dhcp(&link),
+                Addressing::Dhcp => Dhcp::start(&link),
                 Addressing::Static { addresses, gateway, gateway6 } => {
                     self.configure(&link, &addresses, gateway, gateway6);
                     None
@@ -177,29 +170,18 @@ impl Net {
 
     /// Reads the answers that wait for a link.
     fn receive(&mut self, index: usize, now: Instant) {
-        let mut buffer = [0; 2048];
-        // Bounded, so that a flood on one link leaves time for the others.
-        for _ in 0..32 {
-            let managed = &mut self.managed[index];
-            let Some(dhcp) = &mut managed.dhcp else { return };
-            let Some(length) = dhcp.socket.receive(&mut buffer) else { return };
-            if let Some(answer) = wire::answer(&buffer[..length], managed.link.mac, dhcp.transaction) {
-                if let Some(change) = dhcp.client.receive(answer, now) {
-                    self.apply(index, change);
-                }
-            }
+        let Managed { link, dhcp: Some(dhcp) } = &mut self.managed[index] else { return };
+        if let Some(change) = dhcp.receive(link, now) {
+            self.apply(index, change);
         }
     }
 
     /// Sends what is due on a link.
     fn act(&mut self, index: usize, now: Instant) {
-        let managed = &mut self.managed[index];
-        let Some(dhcp) = &mut managed.dhcp else { return };
-        let (change, send) = dhcp.client.poll(now);
-        if let Some(send) = send {
-            if let Err(error) = transmit(dhcp, managed.link.mac, send) {
-                log::warn!("{}: DHCP can't be sent: {error}", managed.link.name);
-            }
+        let Managed { link, dhcp: Some(dhcp) } = &mut self.managed[index] else { return };
+        let (change, sent) = dhcp.act(link, now);
+        if let Err(error) = sent {
+            log::warn!("{}: DHCP can't be sent: {error}", link.name);
         }
         if let Some(change) = change {
             self.apply(index, change);
@@ -262,33 +244,4 @@ impl Net {
             }
         }
     }
-}
-
-fn start_dhcp(link: &EthernetLink) -> Option<Dhcp> {
-    let index = i32::try_from(link.index).ok()?;
-    let socket = PacketSocket::open(index)
-        .inspect_err(|error| log::error!("{}: DHCP has no socket: {error}", link.name))
-        .ok()?;
-    let mut transaction = [0; 4];
-    // Unpredictable, so that somebody who can't see the question can't answer it.
-    rustix::rand::getrandom(&mut transaction, rustix::rand::GetRandomFlags::empty()).ok()?;
-    Some(Dhcp {
-        client: Client::new(Instant::now()),
-        socket,
-        transaction: u32::from_ne_bytes(transaction),
-        lease: None,
-    })
-}
-
-fn transmit(dhcp: &Dhcp, mac: [u8; 6], send: Send) -> std::io::Result<()> {
-    let mut buffer = [0; wire::MOST_BYTES];
-    if let Send::Renew { address, server: Some(server) } = send {
-        let length = wire::message(send, mac, dhcp.transaction, &mut buffer).unwrap_or(0);
-        // The answer is read from the packet socket, like all others.
-        let socket = UdpSocket::bind((address, wire::CLIENT_PORT))?;
-        socket.send_to(&buffer[..length], (server, wire::SERVER_PORT))?;
-        return Ok(());
-    }
-    let length = wire::packet(send, mac, dhcp.transaction, &mut buffer).unwrap_or(0);
-    dhcp.socket.broadcast(&buffer[..length])
 }

@@ -1,13 +1,13 @@
 //! Telling the kernel about links, addresses and routes (rtnetlink(7)).
 //!
-//! Only what this service needs: three messages out, acknowledgements and one kind of notification in. The crates that
+//! Only what the node needs: three messages out, acknowledgements and one kind of notification in. The crates that
 //! know all of rtnetlink carry every message's encoder into the binary; these few lines are a fiftieth of that
 //! (docs/decisions/004-few-lines-of-rtnetlink.md).
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A configuring socket.
@@ -31,6 +31,7 @@ const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_CACHEINFO: u16 = 6;
+const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
@@ -61,10 +62,12 @@ impl Netlink {
 
     /// Sets a link up.
     pub fn set_up(&mut self, index: u32) -> Result<(), Errno> {
-        let mut message = Message::new(RTM_NEWLINK, 0);
-        // struct ifinfomsg: family, pad, type, index, flags, change
-        message.bytes(&[0, 0, 0, 0]).u32(index).u32(IFF_UP).u32(IFF_UP);
-        self.ask(message)
+        self.ask(link_message(index, IFF_UP))
+    }
+
+    /// Sets a link down: its routes and IPv6 addresses go, its IPv4 addresses stay.
+    pub fn set_down(&mut self, index: u32) -> Result<(), Errno> {
+        self.ask(link_message(index, 0))
     }
 
     /// Gives a link an address, or refreshes the one it has.
@@ -93,15 +96,14 @@ impl Netlink {
 
     /// Makes `gateway` the default route by a link. On-link, because clouds lease addresses whose network is one host.
     pub fn set_default_route(&mut self, index: u32, gateway: IpAddr, origin: Origin) -> Result<(), Errno> {
-        let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
         let protocol = if origin == Origin::Config { RTPROT_STATIC } else { RTPROT_DHCP };
-        let mut message = Message::new(RTM_NEWROUTE, CREATE | REPLACE);
-        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
-        message
-            .bytes(&[family, 0, 0, 0, RT_TABLE_MAIN, protocol, 0, RTN_UNICAST])
-            .u32(RTNH_F_ONLINK)
-            .attribute_address(RTA_GATEWAY, gateway)
-            .attribute(RTA_OIF, &index.to_ne_bytes());
+        self.ask(route_message(index, gateway, protocol, 0))
+    }
+
+    /// Routes one address, and no other, by way of `gateway`; on-link for the same reason.
+    pub fn set_host_route(&mut self, index: u32, host: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), Errno> {
+        let mut message = route_message(index, IpAddr::V4(gateway), RTPROT_DHCP, 32);
+        message.attribute_address(RTA_DST, IpAddr::V4(host));
         self.ask(message)
     }
 
@@ -132,6 +134,25 @@ fn verdict(answer: &[u8]) -> Option<(u32, Result<(), Errno>)> {
     let code = word(16)?.cast_signed();
     let verdict = if code == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(code.wrapping_neg())) };
     Some((word(8)?, verdict))
+}
+
+fn link_message(index: u32, flags: u32) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, 0);
+    // struct ifinfomsg: family, pad, type, index, flags, change
+    message.bytes(&[0, 0, 0, 0]).u32(index).u32(flags).u32(IFF_UP);
+    message
+}
+
+fn route_message(index: u32, gateway: IpAddr, protocol: u8, prefix: u8) -> Message {
+    let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut message = Message::new(RTM_NEWROUTE, CREATE | REPLACE);
+    // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+    message
+        .bytes(&[family, prefix, 0, 0, RT_TABLE_MAIN, protocol, 0, RTN_UNICAST])
+        .u32(RTNH_F_ONLINK)
+        .attribute_address(RTA_GATEWAY, gateway)
+        .attribute(RTA_OIF, &index.to_ne_bytes());
+    message
 }
 
 fn address_message(kind: u16, flags: u16, index: u32, address: IpAddr, prefix: u8) -> Message {

@@ -119,7 +119,7 @@ impl Services {
             log::warn!("cgroup controllers could not be enabled: {cause}; services run without limits");
         }
         for (service, description) in self.list.iter_mut().zip(&DESCRIPTIONS) {
-            match make_cgroup(description) {
+            match make_cgroup(description.cgroup, description.limits) {
                 Ok(cgroup) => service.cgroup = Some(cgroup),
                 Err(cause) => log::warn!("{}: no cgroup: {cause}", text(description.name)),
             }
@@ -305,14 +305,15 @@ fn text(name: &'static CStr) -> &'static str {
     name.to_str().unwrap_or_default()
 }
 
-fn make_cgroup(description: &Description) -> Result<OwnedFd, Errno> {
-    match rustix::fs::mkdir(description.cgroup, Mode::from_raw_mode(0o755)) {
+/// Makes a cgroup with these limits: file and value.
+pub fn make_cgroup(path: &CStr, limits: &[(&CStr, &[u8])]) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(cause) => return Err(cause),
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(description.cgroup, flags, Mode::empty())?;
-    for &(file, value) in description.limits {
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    for &(file, value) in limits {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let limit = rustix::fs::openat(&directory, file, flags, Mode::empty())?;
         rustix::io::write(&limit, value)?;

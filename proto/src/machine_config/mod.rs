@@ -9,6 +9,7 @@
 
 mod agents;
 mod error;
+pub mod foreign;
 mod names;
 mod network;
 pub mod pem;

@@ -1,0 +1,321 @@
+//! What a cloud's metadata server is asked for the machine-config, and what its answers are worth.
+//!
+//! Which cloud it is says the firmware (DMI), not the network: nobody is asked who is not named there. The questions
+//! and answers of each cloud are a small state machine without a socket and without a clock. It refuses an answer that
+//! is not exactly what the cloud's documentation promises: on EC2 it never asks without a session token (IMDSv2), so
+//! a server that offers only version 1 gives no machine-config; a redirect is an error.
+//!
+//! Sources: AWS, "Use the Instance Metadata Service"; Google Cloud, "About VM metadata"; Azure, "Azure Instance
+//! Metadata Service for virtual machines", `userData`.
+
+use crate::http::Reply;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use core::ffi::CStr;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Where each of these clouds has its metadata server: link-local, the same in all three.
+pub const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 254), 80);
+
+/// Largest body of an answer, in bytes: a whole machine-config.
+pub const MAX_ANSWER: usize = crate::machine_config::MAX_DOCUMENT;
+
+/// Longest session token taken, in bytes: EC2's have 56.
+const MAX_TOKEN: usize = 256;
+
+/// The token is used once, at once. Seconds; a minute leaves room for every attempt.
+const TOKEN_SECONDS: &str = "60";
+
+/// A cloud whose metadata server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cloud {
+    /// Amazon EC2, by IMDSv2 alone.
+    Ec2,
+    /// Google Compute Engine.
+    Gce,
+    /// Microsoft Azure.
+    Azure,
+}
+
+/// What the firmware says of the machine: files of `/sys/class/dmi/id`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DmiFacts {
+    /// `sys_vendor` (SMBIOS type 1, manufacturer).
+    pub sys_vendor: String,
+    /// `product_name` (type 1).
+    pub product_name: String,
+    /// `chassis_asset_tag` (type 3).
+    pub chassis_asset_tag: String,
+    /// `bios_vendor` (type 0).
+    pub bios_vendor: String,
+}
+
+/// How a cloud is told: the first row that holds names it.
+type Row = (Cloud, fn(&DmiFacts) -> bool);
+
+/// The clouds, in the order in which they are tried. A machine names at most one of them, so at most one is asked.
+const CLOUDS: [Row; 3] = [
+    // Nitro machines, metal or not, say it in both places; older ones (Xen) in the second alone, if at all.
+    (Cloud::Ec2, |dmi| dmi.sys_vendor == "Amazon EC2" || dmi.bios_vendor == "Amazon EC2"),
+    (Cloud::Gce, |dmi| dmi.product_name == "Google Compute Engine"),
+    // Microsoft's vendor and product are those of any Hyper-V; this tag is Azure's.
+    (Cloud::Azure, |dmi| dmi.chassis_asset_tag == "7783-7084-3265-9085-8269-3286-77"),
+];
+
+impl Cloud {
+    /// The cloud that the firmware names, if it names one.
+    pub fn recognise(dmi: &DmiFacts) -> Option<Self> {
+        CLOUDS.iter().find(|(_, holds)| holds(dmi)).map(|&(cloud, _)| cloud)
+    }
+
+    /// The one whose [`Self::argument`] this is.
+    pub fn from_argument(argument: &str) -> Option<Self> {
+        let is_it = |cloud: &Self| cloud.argument().to_bytes() == argument.as_bytes();
+        CLOUDS.iter().map(|&(cloud, _)| cloud).find(is_it)
+    }
+
+    /// Its name where a program reads it.
+    pub fn argument(self) -> &'static CStr {
+        match self {
+            Cloud::Ec2 => c"ec2",
+            Cloud::Gce => c"gce",
+            Cloud::Azure => c"azure",
+        }
+    }
+
+    /// Where the machine-config comes from, where a person reads it.
+    pub fn source(self) -> &'static str {
+        match self {
+            Cloud::Ec2 => "EC2 user-data",
+            Cloud::Gce => "GCE attribute astromesh-machine-config",
+            Cloud::Azure => "Azure user data",
+        }
+    }
+}
+
+/// Why a metadata server gave no machine-config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// EC2 gave no token.
+    #[error(
+        "no IMDSv2 session token (status {0}); version 1 is never asked: let the instance's metadata options \
+         allow IMDSv2"
+    )]
+    ObtainToken(u16),
+    /// What it gave is no token.
+    #[error("the IMDSv2 session token is not visible ASCII of at most {MAX_TOKEN} bytes")]
+    ReadToken,
+    /// There is none.
+    #[error("the instance has no machine-config there (status {0}): set one and restart it")]
+    FindDocument(u16),
+    /// The answer sends elsewhere.
+    #[error("status {0} sends elsewhere, which is not followed: no cloud's metadata server does that")]
+    RefuseRedirect(u16),
+    /// Another status.
+    #[error("status {0}")]
+    CheckStatus(u16),
+    /// A stranger answers in its place.
+    #[error("the answer does not carry Metadata-Flavor: Google, so it is not GCE's metadata server's")]
+    CheckFlavor,
+    /// Azure's encoding.
+    #[error("the user data is not base64; set it through Azure's API or tools, which encode it")]
+    DecodeBase64,
+}
+
+impl MetadataError {
+    /// Whether the same question may have another answer soon: the server is not ready, or asks for patience.
+    pub fn may_pass(self) -> bool {
+        match self {
+            // 410: Azure, while the instance is being moved.
+            Self::ObtainToken(status) | Self::CheckStatus(status) => {
+                matches!(status, 408 | 410 | 429 | 500..=599)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The questions to one server, one after the other.
+#[derive(Debug)]
+pub struct Conversation {
+    cloud: Cloud,
+    /// EC2's, once there is one.
+    token: Option<String>,
+}
+
+impl Conversation {
+    /// Begins.
+    pub fn new(cloud: Cloud) -> Self {
+        Self { cloud, token: None }
+    }
+
+    /// The next question, as it goes onto a connection of its own.
+    pub fn request(&self) -> String {
+        let (line, field) = match (self.cloud, &self.token) {
+            (Cloud::Ec2, None) => (
+                "PUT /latest/api/token",
+                format!("X-aws-ec2-metadata-token-ttl-seconds: {TOKEN_SECONDS}\r\nContent-Length: 0"),
+            ),
+            (Cloud::Ec2, Some(token)) => {
+                ("GET /latest/user-data", format!("X-aws-ec2-metadata-token: {token}"))
+            }
+            (Cloud::Gce, _) => (
+                "GET /computeMetadata/v1/instance/attributes/astromesh-machine-config",
+                "Metadata-Flavor: Google".to_owned(),
+            ),
+            (Cloud::Azure, _) => (
+                "GET /metadata/instance/compute/userData?api-version=2021-01-01&format=text",
+                "Metadata: true".to_owned(),
+            ),
+        };
+        let host = SERVER.ip();
+        format!("{line} HTTP/1.1\r\nHost: {host}\r\n{field}\r\nAccept: */*\r\nConnection: close\r\n\r\n")
+    }
+
+    /// What an answer gives: the document, or the right to the next question.
+    pub fn answer(&mut self, reply: Reply) -> Result<Option<Vec<u8>>, MetadataError> {
+        let for_token = self.cloud == Cloud::Ec2 && self.token.is_none();
+        match reply.status {
+            200 => {}
+            status @ 300..=399 => return Err(MetadataError::RefuseRedirect(status)),
+            status if for_token => return Err(MetadataError::ObtainToken(status)),
+            404 => return Err(MetadataError::FindDocument(404)),
+            status => return Err(MetadataError::CheckStatus(status)),
+        }
+        if self.cloud == Cloud::Gce && reply.field("metadata-flavor") != Some(b"Google") {
+            return Err(MetadataError::CheckFlavor);
+        }
+        if for_token {
+            self.token = Some(token(reply.body)?);
+            return Ok(None);
+        }
+        let document = match self.cloud {
+            Cloud::Azure => {
+                STANDARD.decode(reply.body.trim_ascii()).map_err(|_| MetadataError::DecodeBase64)?
+            }
+            Cloud::Ec2 | Cloud::Gce => reply.body,
+        };
+        // Azure answers so when there is none.
+        if document.is_empty() { Err(MetadataError::FindDocument(200)) } else { Ok(Some(document)) }
+    }
+}
+
+/// The token in an answer: it is sent back in a header field, so nothing in it may end one.
+fn token(body: Vec<u8>) -> Result<String, MetadataError> {
+    let token = String::from_utf8(body).map_err(|_| MetadataError::ReadToken)?;
+    let fits = (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(token) } else { Err(MetadataError::ReadToken) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, body: &[u8]) -> Reply {
+        let fields = vec![("Metadata-Flavor".to_owned(), b"Google".to_vec())];
+        Reply { status, fields, body: body.to_vec() }
+    }
+
+    fn conversation(cloud: Cloud) -> Conversation {
+        let mut conversation = Conversation::new(cloud);
+        if cloud == Cloud::Ec2 {
+            assert_eq!(conversation.answer(reply(200, b"to-ken=")), Ok(None));
+        }
+        conversation
+    }
+
+    const ALL: [Cloud; 3] = [Cloud::Ec2, Cloud::Gce, Cloud::Azure];
+
+    #[test]
+    fn a_cloud_is_told_by_its_firmware_and_a_machine_that_names_none_is_none() {
+        let tag = "7783-7084-3265-9085-8269-3286-77";
+        let facts = |vendor: &str, product: &str, tag: &str, bios: &str| DmiFacts {
+            sys_vendor: vendor.to_owned(),
+            product_name: product.to_owned(),
+            chassis_asset_tag: tag.to_owned(),
+            bios_vendor: bios.to_owned(),
+        };
+        for (facts, cloud) in [
+            (facts("Amazon EC2", "m7i.large", "Amazon EC2", "Amazon EC2"), Some(Cloud::Ec2)),
+            (facts("Xen", "HVM domU", "", "Amazon EC2"), Some(Cloud::Ec2)),
+            (facts("Google", "Google Compute Engine", "", "Google"), Some(Cloud::Gce)),
+            (facts("Microsoft Corporation", "Virtual Machine", tag, ""), Some(Cloud::Azure)),
+            // Twins: a Hyper-V at home, Google's own products, QEMU, and nothing at all.
+            (facts("Microsoft Corporation", "Virtual Machine", "", ""), None),
+            (facts("Google", "Caroline", "", "coreboot"), None),
+            (facts("QEMU", "Standard PC (Q35 + ICH9, 2009)", "", "SeaBIOS"), None),
+            (facts("Not Amazon EC2", "", "", "amazon ec2"), None),
+            (DmiFacts::default(), None),
+        ] {
+            assert_eq!(Cloud::recognise(&facts), cloud, "{facts:?}");
+        }
+        for cloud in ALL {
+            assert_eq!(Cloud::from_argument(cloud.argument().to_str().unwrap()), Some(cloud));
+        }
+        assert_eq!(Cloud::from_argument("other"), None);
+    }
+
+    #[test]
+    fn ec2_is_asked_for_a_token_first_and_for_user_data_only_with_it() {
+        let mut conversation = Conversation::new(Cloud::Ec2);
+        let request = conversation.request();
+        assert!(request.starts_with("PUT /latest/api/token HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n"), "{request}");
+        assert_eq!(conversation.answer(reply(200, b"AQAE==")), Ok(None));
+        let request = conversation.request();
+        assert!(request.starts_with("GET /latest/user-data HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\nX-aws-ec2-metadata-token: AQAE==\r\n"), "{request}");
+        assert_eq!(conversation.answer(reply(200, b"apiVersion: x")), Ok(Some(b"apiVersion: x".to_vec())));
+    }
+
+    #[test]
+    fn without_a_token_there_is_no_second_question() {
+        for status in [400, 401, 403, 404, 405, 503] {
+            let mut conversation = Conversation::new(Cloud::Ec2);
+            // Whatever its body says: a server of version 1 might answer with the document itself.
+            let answer = conversation.answer(reply(status, b"apiVersion: astromesh.os/v1"));
+            assert_eq!(answer, Err(MetadataError::ObtainToken(status)));
+            assert!(conversation.request().starts_with("PUT "), "{status}");
+        }
+        let long = [b'a'; MAX_TOKEN + 1];
+        for token in [&b""[..], b"a b", b"a\r\nX: y", b"a\n", b"\xff", &long] {
+            let mut conversation = Conversation::new(Cloud::Ec2);
+            assert_eq!(conversation.answer(reply(200, token)), Err(MetadataError::ReadToken));
+            assert!(conversation.request().starts_with("PUT "));
+        }
+    }
+
+    #[test]
+    fn gce_must_name_itself_and_azure_must_encode() {
+        let mut gce = conversation(Cloud::Gce);
+        assert!(gce.request().contains("\r\nMetadata-Flavor: Google\r\n"));
+        let mut stranger = reply(200, b"x");
+        stranger.fields.clear();
+        assert_eq!(gce.answer(stranger), Err(MetadataError::CheckFlavor));
+        assert_eq!(gce.answer(reply(200, b"x")), Ok(Some(b"x".to_vec())), "the twin");
+
+        let mut azure = conversation(Cloud::Azure);
+        assert!(azure.request().contains("\r\nMetadata: true\r\n"));
+        for wrong in [&b"apiVersion: x"[..], b"eA", b"eA==eA=="] {
+            assert_eq!(azure.answer(reply(200, wrong)), Err(MetadataError::DecodeBase64));
+        }
+        assert_eq!(azure.answer(reply(200, b"eA==\n")), Ok(Some(b"x".to_vec())), "the twin");
+    }
+
+    #[test]
+    fn every_status_but_200_is_no_document_and_only_some_are_worth_another_try() {
+        for cloud in ALL {
+            for status in [100, 201, 204, 206, 301, 302, 307, 401, 403, 404, 429, 500, 503, 599] {
+                let error = conversation(cloud).answer(reply(status, b"eA==")).unwrap_err();
+                assert_eq!(error.may_pass(), matches!(status, 429 | 500..=599), "{cloud:?} {status}");
+            }
+            assert_eq!(
+                conversation(cloud).answer(reply(302, b"")),
+                Err(MetadataError::RefuseRedirect(302)),
+                "{cloud:?}"
+            );
+            assert_eq!(conversation(cloud).answer(reply(404, b"")), Err(MetadataError::FindDocument(404)));
+            assert_eq!(conversation(cloud).answer(reply(200, b"")), Err(MetadataError::FindDocument(200)));
+        }
+        assert!(MetadataError::ObtainToken(503).may_pass() && !MetadataError::ObtainToken(401).may_pass());
+    }
+}
