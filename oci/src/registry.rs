@@ -140,7 +140,7 @@ impl Registry {
             // A proxy from the environment is for the way out. That none may be used for loopback can only be said here
             // by naming one and excepting everything from it.
             http_proxy: loopback.then(|| "http://127.0.0.1:9".to_owned()),
-            no_proxy: loopback.then(|| "*".to_owned()),
+            no_proxy: loopback.then(|| "127.0.0.0/8,localhost".to_owned()),
             ..ClientConfig::default()
         };
         let prepare = |error: &dyn Error| RegistryError::Prepare(chain(error));

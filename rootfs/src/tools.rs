@@ -48,7 +48,7 @@ impl Tools {
     }
 
     /// A file of the tree.
-    pub(crate) fn file(&self, path: &str) -> PathBuf {
+    pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
