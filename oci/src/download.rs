@@ -90,10 +90,7 @@ pub(crate) async fn fetch(
             part.restart()?;
         }
         let before = part.length;
-        let cause = match receive(registry, layer, &mut part, progress).await? {
-            None => continue,
-            Some(cause) => cause,
-        };
+        let Some(cause) = receive(registry, layer, &mut part, progress).await? else { continue };
         broken += 1;
         fruitless = if part.length > before { 0 } else { fruitless + 1 };
         if broken >= options.attempts || fruitless >= options.fruitless {

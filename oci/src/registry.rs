@@ -138,7 +138,7 @@ impl Registry {
             connect_timeout: Some(CONNECT),
             user_agent: concat!("astromesh-os/", env!("CARGO_PKG_VERSION")),
             // A proxy from the environment is for the way out. That none may be used for loopback can only be said here
-            // by naming one and excepting everything from it.
+            // by naming one and excepting loopback from it.
             http_proxy: loopback.then(|| "http://127.0.0.1:9".to_owned()),
             no_proxy: loopback.then(|| "127.0.0.0/8,localhost".to_owned()),
             ..ClientConfig::default()

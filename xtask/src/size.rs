@@ -93,6 +93,11 @@ fn saved() -> Sizes {
     fs::read(saved_path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
+/// The stored bytes of each component, as the JSON that goes with an image.
+pub fn json(image: &Image) -> Result<String> {
+    Ok(serde_json::to_string_pretty(&measure(image)?)? + "\n")
+}
+
 /// The stored bytes of each component.
 fn measure(image: &Image) -> Result<Sizes> {
     let length = |path: &Path| -> Result<u64> {
