@@ -34,13 +34,15 @@ impl ImageError {
                 PullError::Registry(error) | PullError::Verify(VerifyError::Registry(error)) => {
                     registry(error)
                 }
-                PullError::Verify(VerifyError::Trust | VerifyError::FindImage(_)) => exit::USAGE,
+                PullError::Verify(VerifyError::Trust | VerifyError::FindImage(_))
+                | PullError::KeepFile(_)
+                | PullError::Lock(_)
+                | PullError::UseFile { .. } => exit::USAGE,
                 PullError::Verify(VerifyError::ReadManifest { .. } | VerifyError::ReadSignatures { .. }) => {
                     exit::PROTOCOL
                 }
                 PullError::Verify(_) | PullError::MatchLayer { .. } => exit::REFUSED,
                 PullError::ReceiveLayer { .. } => exit::UNREACHABLE,
-                PullError::KeepFile(_) | PullError::Lock(_) | PullError::UseFile { .. } => exit::USAGE,
             },
         }
     }

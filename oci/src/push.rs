@@ -13,7 +13,7 @@ use crate::{Digest, Options, PublicKey, Reference, SigningKey};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How often a layer's upload is begun.
 const ATTEMPTS: u32 = 3;
@@ -83,7 +83,7 @@ pub fn push(
             }
             note(&format!("pushing {}, {} bytes", layer.name, layer.size));
             let mut attempt = 1;
-            while let Err(error) = registry.put_file(path, layer.digest, layer.size).await {
+            while let Err(error) = registry.put_file(open(path)?, layer.digest, layer.size).await {
                 if attempt == ATTEMPTS || matches!(error, RegistryError::Authenticate { .. }) {
                     return Err(error.into());
                 }
@@ -102,12 +102,16 @@ pub fn push(
 /// The manifest of an artifact's files as they are now.
 fn describe(artifact: &Artifact) -> Result<Manifest, PushError> {
     let describe = |(kind, name, path): &(Kind, FileName, PathBuf)| {
-        let read = File::open(path).and_then(|mut file| Digest::of_file(&mut file));
+        let read = Digest::of_file(&mut open(path)?);
         let (digest, size) = read.map_err(|source| PushError::ReadLayer { path: path.clone(), source })?;
         Ok(Layer { kind: *kind, digest, size, name: name.clone() })
     };
     let layers = artifact.layers.iter().map(describe).collect::<Result<_, PushError>>()?;
     Ok(Manifest { layers, annotations: artifact.annotations.clone() })
+}
+
+fn open(path: &Path) -> Result<File, PushError> {
+    File::open(path).map_err(|source| PushError::ReadLayer { path: path.to_owned(), source })
 }
 
 /// Adds a signature to those that are there.

@@ -19,7 +19,6 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
 use std::time::Duration;
 
 /// How long making a connection may take.
@@ -240,14 +239,11 @@ impl Registry {
     /// Stores a file as a blob. The registry compares it with the digest, so a file that changed meanwhile is refused.
     pub(crate) async fn put_file(
         &self,
-        path: &Path,
+        file: File,
         digest: Digest,
         length: u64,
     ) -> Result<(), RegistryError> {
-        let mut file = Some(File::open(path).map_err(|error| RegistryError::Answer {
-            registry: self.name(),
-            cause: format!("{} can't be read: {error}", path.display()),
-        })?);
+        let mut file = Some(file);
         let chunks = std::iter::from_fn(move || {
             let mut buffer = Vec::with_capacity(CHUNK);
             match file.as_mut()?.take(CHUNK as u64).read_to_end(&mut buffer) {

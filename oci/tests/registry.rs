@@ -518,6 +518,26 @@ fn no_container_runtime_is_told_that_it_is_a_container_image() {
 }
 
 #[test]
+fn a_tag_is_not_set_before_its_image_is_signed() {
+    let (server, (key, public)) = (Server::start(), pair());
+    let (before, after) = (Image::new(28), Image::new(29));
+    before.push(&server.reference("os:1"), &key);
+    let digest = after.push(&server.reference("elsewhere:1"), &key).digest;
+    let way = Way::to(server.address());
+    way.fault(digest.signature_tag(), Fault::Missing);
+    let through = refer(&way.reference("os:1"));
+    let error = push(&through, &after.artifact, &key, &options(), &mut |_| ()).unwrap_err();
+    assert!(matches!(error, PushError::Registry(RegistryError::Answer { .. })), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    fetch(&server.reference("os:1"), public, &dir.path().join("before")).unwrap();
+    before.assert_whole(&dir.path().join("before"));
+    way.behave(); // The twin: the same push through the same way.
+    push(&through, &after.artifact, &key, &options(), &mut |_| ()).unwrap();
+    fetch(&server.reference("os:1"), public, &dir.path().join("after")).unwrap();
+    after.assert_whole(&dir.path().join("after"));
+}
+
+#[test]
 fn what_is_too_large_or_badly_named_is_not_even_pushed() {
     let (server, (key, _), image) = (Server::start(), pair(), Image::new(27));
     let reference = refer(&server.reference("os:1"));

@@ -52,7 +52,7 @@ pub fn push(arguments: &PushArguments) -> Result<()> {
     let artifact = Artifact { layers: layers(&image, &out, &progress)?, annotations: annotations(&image)? };
     let options = Options { credentials: Credentials::from_environment(), ..Options::default() };
     let pushed = astromesh_oci::push(&arguments.reference, &artifact, &key, &options, &mut |text| {
-        progress.note(text)
+        progress.note(text);
     })?;
     drop(progress);
     println!("{}/{}@{}", arguments.reference.registry(), arguments.reference.repository(), pushed.digest);
@@ -124,7 +124,7 @@ fn kernel_version(bytes: &[u8]) -> Option<String> {
     (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_graphic())).then(|| version.to_owned())
 }
 
-/// Compresses a file with zstd; one thread, so that the same bytes come out wherever it is done.
+/// Compresses a file with zstd; one thread, so that the number of processors doesn't decide the bytes.
 fn compress(from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new("zstd");
     command.args(["-q", "-f", "-10", "--single-thread", "-o"]).arg(to).arg(from);

@@ -1,7 +1,7 @@
 //! A way to a registry that can be made hostile: it passes requests on and changes what comes back.
 //!
 //! It knows just enough HTTP for that: each request gets a connection of its own to the registry, which ends with the
-//! answer. Only requests without a body go through it.
+//! answer. Bodies of requests are those with a length.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -129,6 +129,9 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let mut words = head[0].split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let range = field(&head, "range");
+        let length = field(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut sent = vec![0; length];
+        reader.read_exact(&mut sent)?;
         let (mut plan, upstream) = {
             let mut state = state.lock().unwrap();
             state.requests.push((path.to_owned(), range));
@@ -140,8 +143,9 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         }
         if plan.endless {
             client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            let spaces = vec![b' '; 65536];
             loop {
-                client.write_all(&[b' '; 65536])?;
+                client.write_all(&spaces)?;
             }
         }
         let mut upstream = TcpStream::connect(upstream)?;
@@ -149,9 +153,10 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
         let passed = |line: &&String| !line.to_ascii_lowercase().starts_with("connection:");
         for line in head[1..].iter().filter(passed) {
-            request += &format!("{line}\r\n");
+            request.extend([line, "\r\n"]);
         }
         upstream.write_all(format!("{request}\r\n").as_bytes())?;
+        upstream.write_all(&sent)?;
         let mut answer = BufReader::new(upstream);
         let answered = self::head(&mut answer)?;
         let mut body = Vec::new();
@@ -173,7 +178,7 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
                 .any(|name| line.starts_with(name))
         };
         for line in answered[1..].iter().filter(kept) {
-            text += &format!("{line}\r\n");
+            text.extend([line, "\r\n"]);
         }
         client.write_all(format!("{text}\r\n").as_bytes())?;
         let end = plan.cut.unwrap_or(body.len()).min(body.len());
