@@ -1,5 +1,6 @@
 //! The command line: what may be said, and where it is documented.
 
+use astromesh_oci::Reference;
 use astromeshctl::exit;
 use astromeshctl::profile::Overrides;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -73,6 +74,9 @@ pub(crate) enum Command {
     /// Work with a machine-config at a desk
     #[command(subcommand)]
     Config(Config),
+    /// Get signed images from a registry
+    #[command(subcommand)]
+    Image(Image),
     /// Make every check now; exits 0 only when all are green
     Doctor,
     /// Show who the node is and how it is
@@ -126,6 +130,37 @@ pub(crate) enum Config {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Image {
+    /// Pull an image into a folder, if one of the keys has signed it; all of it or nothing
+    Pull {
+        #[command(flatten)]
+        source: Source,
+        /// Folder to write to; files that are in the way are never replaced
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Check who signed an image, and show what it is; writes nothing
+    Verify {
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+/// Which image, and whose.
+#[derive(Args)]
+pub(crate) struct Source {
+    /// REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@sha256:DIGEST; HTTPS, but plain HTTP on 127.0.0.0/8 and localhost.
+    /// An account is taken from ASTROMESH_REGISTRY_USER and ASTROMESH_REGISTRY_PASSWORD
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+    // The same name as the global option, which is the operator's key for a node and means nothing here: clap lets the
+    // command's own stand in its place.
+    /// Public key of who makes images (PEM, as cosign.pub); may be given several times, one of them must have signed
+    #[arg(id = "key", long = "key", required = true, value_name = "FILE")]
+    pub(crate) keys: Vec<PathBuf>,
 }
 
 /// At least a millisecond and at most a day.

@@ -5,6 +5,7 @@
 //! * [`template`]: the machine-config to edit, and the connection profile,
 //! * [`profile`] and [`client`]: the connection to a node,
 //! * [`validate`]: a machine-config judged at a desk as the node would,
+//! * [`image`]: images from a registry,
 //! * [`show`]: tables, timelines and JSON of what a node answers.
 //!
 //! What a node says is shown on an operator's terminal, and a node may be in other hands: every string of it
@@ -13,6 +14,7 @@
 pub mod client;
 pub mod credentials;
 pub mod exit;
+pub mod image;
 pub mod profile;
 pub mod show;
 mod socket;

@@ -9,11 +9,12 @@ use astromesh_proto::control::{Request, Response};
 use astromesh_proto::machine_config::MAX_DOCUMENT;
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{self, GenOptions};
+use astromeshctl::image::{self, ImageError};
 use astromeshctl::profile::Profile;
 use astromeshctl::show::{self, Look};
 use astromeshctl::{exit, template, terminal, validate};
 use clap::Parser;
-use cli::{Cli, Command, Config, Connection, Gen, Output};
+use cli::{Cli, Command, Config, Connection, Gen, Image, Output};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
@@ -37,6 +38,12 @@ impl From<ClientError> for Failure {
     }
 }
 
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        Failure { code: error.exit_code(), message: error.to_string() }
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => ExitCode::from(code),
@@ -54,6 +61,22 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         Command::Gen(Gen::Config { out, force }) => generate(cli.connection.node.as_deref(), out, *force),
         Command::Config(Config::Validate { file }) => judge(file, json),
+        Command::Image(Image::Pull { source, out }) => {
+            let pulled = image::pull(&source.reference, &source.keys, out, cli.connection.timeout)?;
+            let shown = show::Image {
+                reference: &source.reference,
+                verified: &pulled.verified,
+                files: &pulled.files,
+            };
+            print(if json { show::image_json(&shown) } else { show::image(&shown, look) })?;
+            Ok(exit::GOOD)
+        }
+        Command::Image(Image::Verify { source }) => {
+            let verified = image::verify(&source.reference, &source.keys, cli.connection.timeout)?;
+            let shown = show::Image { reference: &source.reference, verified: &verified, files: &[] };
+            print(if json { show::image_json(&shown) } else { show::image(&shown, look) })?;
+            Ok(exit::GOOD)
+        }
         Command::Doctor => {
             let Response::Doctor(checks) = ask(&cli.connection, &Request::Doctor)? else {
                 return Err(unexpected());

@@ -10,6 +10,7 @@ mod hardening;
 mod image;
 mod initrd;
 mod progress;
+mod push;
 mod repro;
 mod run;
 mod sbom;
@@ -18,6 +19,7 @@ mod test;
 mod variants;
 
 use anyhow::Result;
+use astromesh_rootfs::lock::DebianLock;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +60,14 @@ enum Command {
     Hardening,
     /// Measure: `boot`, in guest instructions; `start`, in wall time
     Bench(bench::BenchArguments),
+    /// Push what `build` left in out/ to a registry, signed
+    Push(push::PushArguments),
+    /// Make a key pair to sign images with
+    Keys {
+        /// Folder to write it to
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Install what the host lacks
     Deps,
     /// Pin the newest packages: rewrites the lock files
@@ -95,12 +105,16 @@ fn carry_out(command: Command) -> Result<()> {
             hardening::check()
         }
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Push(arguments) => push::push(&arguments),
+        Command::Keys { dir } => push::make_keys(&dir),
         Command::Deps => deps::install(),
         Command::Lock => {
             deps::install()?;
             let progress = progress::Progress::new();
             let cache = astromesh_rootfs::Cache::open(&astromesh_rootfs::Cache::default_path()?)?;
             astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
+            progress.note("asking for the newest registry and its clients");
+            lock_test_tools(&cache)?;
             progress.note("asking for the newest kernel source");
             let source = astromesh_kernel::newest_source(&cache)?;
             std::fs::write(project().join("kernel-config/source.lock"), source)?;
@@ -109,6 +123,16 @@ fn carry_out(command: Command) -> Result<()> {
             Ok(std::fs::write(project().join("kernel-config/hardening-checker.lock"), checker)?)
         }
     }
+}
+
+/// Rewrites the pins of the programs that the tests of `oci` are made with.
+fn lock_test_tools(cache: &astromesh_rootfs::Cache) -> Result<()> {
+    let path = project().join("oci/tests/tools.lock");
+    let mut lock = DebianLock::parse(&std::fs::read_to_string(&path)?)?;
+    for package in &mut lock.packages {
+        *package = astromesh_rootfs::newest_debian(cache, "trixie", &package.name)?;
+    }
+    Ok(std::fs::write(path, lock.render())?)
 }
 
 /// The project's folder.

@@ -122,6 +122,13 @@ fn saved() -> Sizes {
     fs::read(saved_path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
+/// The stored bytes of each component, as the JSON that goes with an image.
+pub fn json(image: &Image) -> Result<String> {
+    let parts = components(&image.stage)
+        .with_context(|| format!("{} is not there: run `cargo xtask build`", image.stage.display()))?;
+    Ok(serde_json::to_string_pretty(&measure(image, parts)?)? + "\n")
+}
+
 /// The stored bytes of each component.
 fn measure(image: &Image, parts: Components) -> Result<Sizes> {
     let length = |path: &Path| -> Result<u64> {

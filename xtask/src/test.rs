@@ -65,7 +65,8 @@ fn deny() -> Result<()> {
 /// Integration tests that boot no image of ours.
 const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["hostile_bytes", "partition_table", "veritysetup"]),
-    ("astromeshctl", &["client", "command"]),
+    ("astromeshctl", &["client", "command", "image"]),
+    ("astromesh-oci", &["registry"]),
     ("astromesh-rootfs", &["launcher", "promises", "sbom"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),
 ];

@@ -4,11 +4,13 @@
 //! in tables by [`cell`], and in JSON by [`json`].
 
 mod doctor;
+mod image;
 mod status;
 mod svg;
 mod timeline;
 
 pub use doctor::doctor;
+pub use image::{Image, image, image_json};
 pub use status::status;
 pub use svg::svg;
 pub use timeline::boot;
