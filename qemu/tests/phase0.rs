@@ -13,9 +13,7 @@ use astromesh_qemu::node::{
 use astromesh_qemu::{
     Disk, ExitReason, Provider, QemuSockets, SocketSampler, Vm, http, pcap, relay_path, tamper,
 };
-use astromesh_verity::{
-    Gpt, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, SectorSize, Uuid, partition_uuids,
-};
+use astromesh_verity::{Gpt, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, SectorSize, Uuid, partition_uuids};
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{GenOptions, generate};
 use astromeshctl::profile::Profile;
@@ -447,7 +445,8 @@ fn restarts_without_serving(mut node: Node) -> Result {
 fn one_flipped_byte_at_the_start_of_the_root_restarts_the_machine_and_never_serves() -> Result {
     let image = &images().probe;
     // The first block holds the superblock of the file system.
-    let (node, _disk) = machine_with(image, Some(partition_start(image, ROOT_X86_64)? + 1024 + 64), &image.cmdline())?;
+    let (node, _disk) =
+        machine_with(image, Some(partition_start(image, ROOT_X86_64)? + 1024 + 64), &image.cmdline())?;
     restarts_without_serving(node)
 }
 
@@ -455,15 +454,19 @@ fn one_flipped_byte_at_the_start_of_the_root_restarts_the_machine_and_never_serv
 fn one_flipped_byte_in_the_hash_tree_restarts_the_machine_and_never_serves() -> Result {
     let image = &images().probe;
     // Block 0 is the superblock, block 1 the top of the tree: every read needs it.
-    let (node, _disk) = machine_with(image, Some(partition_start(image, ROOT_X86_64_VERITY)? + 4096 + 7), &image.cmdline())?;
+    let (node, _disk) =
+        machine_with(image, Some(partition_start(image, ROOT_X86_64_VERITY)? + 4096 + 7), &image.cmdline())?;
     restarts_without_serving(node)
 }
 
 #[test]
 fn one_flipped_byte_that_is_read_late_restarts_the_machine_then() -> Result {
     let image = &images().probe;
-    let (mut node, _disk) =
-        machine_with(image, Some(partition_start(image, ROOT_X86_64)? + images().cold_offset), &image.cmdline())?;
+    let (mut node, _disk) = machine_with(
+        image,
+        Some(partition_start(image, ROOT_X86_64)? + images().cold_offset),
+        &image.cmdline(),
+    )?;
     node.wait_healthy()?;
     assert!(probe(&node, "cold").is_err(), "the file was read");
     assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestReset, "{}", node.vm.serial().tail());
