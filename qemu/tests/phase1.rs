@@ -279,9 +279,8 @@ fn power_that_failed_while_the_table_was_written_costs_nothing() -> Result {
     disk.write_all_at(&table.backup, table.backup_start)?;
     disk.write_all_at(&table.primary[1024..], 1024)?;
     disk.sync_all()?;
-    let torn = gpt::GptConfig::new().open(&path)?;
-    assert!(torn.primary_header().is_err() || torn.backup_header()?.current_lba == 2 * GIB / 512 - 1);
-    drop(torn);
+    // Somebody else's reader agrees that it is torn.
+    assert!(gpt::GptConfig::new().open(&path).is_err());
 
     let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
     cloud.is(probe)?;
@@ -324,8 +323,11 @@ fn the_one_file_that_firmware_starts_holds_kernel_initramfs_and_the_root_hash() 
     let section = |name: &str| -> Result<Vec<u8>> {
         let out = directory.path().join(name);
         let mut dump = Command::new("objcopy");
-        dump.arg(format!("--dump-section={name}={}", out.display())).arg(&release.uki).arg("/dev/null");
-        assert!(dump.output()?.status.success(), "{name}");
+        dump.arg(format!("--dump-section={name}={}", out.display()))
+            .arg(&release.uki)
+            .arg(directory.path().join("rest"));
+        let output = dump.output()?;
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(std::fs::read(out)?)
     };
     assert_eq!(Sha256::digest(section(".linux")?), Sha256::digest(std::fs::read(&release.kernel)?));
