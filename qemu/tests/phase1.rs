@@ -5,6 +5,10 @@
 //! bytes of the disk after the machine is off, read by tools that aren't ours (the `gpt` crate, e2fsprogs, qemu-img).
 //! Run by `cargo xtask gate phase1`, which builds the images.
 
+#[path = "../../oci/tests/desk/mod.rs"]
+mod desk;
+
+use astromesh_oci::PullError;
 use astromesh_proto::control::{Mode, Outcome};
 use astromesh_qemu::node::{
     API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
@@ -14,13 +18,14 @@ use astromesh_qemu::{
 };
 use astromesh_verity::grow::to_disk_end;
 use astromesh_verity::{Gpt, SectorSize};
+use desk::server::Server;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -365,4 +370,53 @@ fn the_one_file_that_firmware_starts_holds_kernel_initramfs_and_the_root_hash() 
     // Half of the partition is free with three such images.
     assert!(3 * std::fs::metadata(&release.uki)?.len() <= length as u64 / 2);
     Ok(())
+}
+
+#[test]
+fn the_image_that_was_pushed_is_pulled_by_its_digest_verified_and_boots() -> Result {
+    let release = &images().release;
+    let registry = Server::start();
+    let directory = tempfile::tempdir()?;
+    let xtask = |arguments: &[&str]| -> Result<String> {
+        let program = std::env::var("ASTROMESH_XTASK").expect("gates are run by `cargo xtask gate phase1`");
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "xtask {arguments:?}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let keys = directory.path().join("keys");
+    xtask(&["keys", &keys.to_string_lossy()])?;
+    let key = astromesh_oci::PublicKey::load(&keys.join("image.pub"))?;
+    let said = xtask(&[
+        "push",
+        &registry.reference("astromesh-os:gate"),
+        "--key",
+        &keys.join("image.key").to_string_lossy(),
+    ])?;
+    let pinned = desk::refer(said.lines().next().ok_or("no digest")?);
+    assert!(pinned.digest().is_some() && pinned.tag().is_none(), "{said}");
+
+    // Twin: another key is refused, and nothing is written.
+    let pulled = directory.path().join("pulled");
+    let (_, stranger) = desk::pair();
+    let refused = astromesh_oci::pull(&pinned, &[stranger], &pulled, &desk::options(), &mut |_| ());
+    assert!(matches!(refused, Err(PullError::Verify(_))), "{refused:?}");
+    assert!(desk::listing(&pulled).is_empty());
+
+    let taken = astromesh_oci::pull(&pinned, &[key], &pulled, &desk::options(), &mut |_| ())?;
+    assert_eq!(taken.verified.manifest().annotations["os.astromesh.root-hash"], release.root_hash);
+    let sum = |path: &Path| -> Result<_> { Ok(Sha256::digest(std::fs::read(path)?)) };
+    assert_eq!(sum(&pulled.join("astromesh.efi"))?, sum(&release.uki)?);
+    assert_eq!(sum(&pulled.join("root.erofs"))?, sum(&release.root)?);
+    assert_eq!(sum(&pulled.join("root.verity"))?, sum(&release.verity)?);
+    assert!(desk::listing(&pulled).contains(&"sbom.spdx.json".to_owned()));
+
+    let disk = pulled.join("disk.raw");
+    let unpacked =
+        Command::new("zstd").args(["-q", "-d", "--sparse"]).arg(pulled.join("disk.raw.zst")).output()?;
+    assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
+    let cloud = start(release.cloud_machine(Disk::new(&disk)), |nic| nic)?;
+    cloud.is(release)?;
+    cloud.answers()?;
+    cloud.off()
 }

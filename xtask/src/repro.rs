@@ -4,13 +4,14 @@
 //! zone, locale, cache - and compares with what `cargo xtask build` made. Only downloads are shared: they are pinned by
 //! their sums. The kernel is compiled again too, unless it is said that it need not be.
 
-use crate::{deps, image, project};
+use crate::{deps, image, project, sbom};
 use anyhow::{Context as _, Result, bail};
 use astromesh_qemu::node::Image;
 use astromesh_rootfs::{Cache, sha256_file};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -63,6 +64,9 @@ fn build_elsewhere(place: &Path, keep_kernel: bool) -> Result<Image> {
     let compiled = locales.join(format!("{LOCALE}.UTF-8"));
     checked(Command::new("localedef").args(["-i", LOCALE, "-f", "UTF-8"]).arg(compiled))?;
 
+    let compiler = real_time_rustc(place)?;
+    let path = std::env::var("PATH").unwrap_or_default();
+
     eprintln!("  building again in {}, as another user, on another day", copy.display());
     // Another identity that owns the same files: no capability of root's, and its names in `id` and `whoami`.
     let mut build = Command::new("unshare");
@@ -83,9 +87,23 @@ fn build_elsewhere(place: &Path, keep_kernel: bool) -> Result<Image> {
     build.current_dir(&copy).env("ASTROMESH_CACHE", &cache).env("CARGO_TARGET_DIR", copy.join("target"));
     // Times of files stay the file system's: what is copied is compared by them.
     build.env("NO_FAKE_STAT", "1").env("TZ", "Asia/Kathmandu").env("USER", "somebody");
+    build.env("RUSTC", compiler.join("rustc")).env("PATH", format!("{}:{path}", compiler.display()));
     build.env("LOCPATH", &locales).env("LC_ALL", format!("{LOCALE}.UTF-8")).env("LANG", LOCALE);
     checked(&mut build)?;
     Ok(Image::load(&copy.join("out/image.json"))?)
+}
+
+/// Makes a folder with a `rustc` that is not shown another day, and gives it. libfaketime hangs in rustc's allocator
+/// (jemalloc asks for the time before the library is ready); everything else of the build is shown it, cargo, the
+/// kernel's compiler and the tools that write file systems included.
+fn real_time_rustc(place: &Path) -> Result<PathBuf> {
+    let folder = place.join("bin");
+    fs::create_dir_all(&folder)?;
+    let wrapper = folder.join("rustc");
+    let real = Path::new(env!("CARGO")).with_file_name("rustc");
+    fs::write(&wrapper, format!("#!/bin/sh\nunset LD_PRELOAD\nexec '{}' \"$@\"\n", real.display()))?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    Ok(folder)
 }
 
 /// Every file that git knows or would add, as it lies in the work tree.
@@ -112,7 +130,7 @@ fn copy_project(to: &Path) -> Result<()> {
 
 /// Demands equal digests; on a difference, names the first file that differs.
 fn compare(first: &Image, second: &Image) -> Result<()> {
-    let files = |image: &Image| -> [(&'static str, PathBuf); 7] {
+    let files = |image: &Image| -> [(&'static str, PathBuf); 8] {
         [
             ("kernel", image.kernel.clone()),
             ("init", image.init.clone()),
@@ -121,6 +139,7 @@ fn compare(first: &Image, second: &Image) -> Result<()> {
             ("verity", image.verity.clone()),
             ("UKI", image.uki.clone()),
             ("disk", image.disk.clone()),
+            ("SBOM", image.root.with_file_name(sbom::NAME)),
         ]
     };
     for ((name, one), (_, two)) in files(first).into_iter().zip(files(second)) {
