@@ -14,8 +14,10 @@ use astromesh_qemu::node::{self, Delivery, Image, Node, Setup};
 use astromesh_qemu::{Accelerator, Provider, relay_path};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Args)]
@@ -46,7 +48,7 @@ const TO_EXEC: u64 = 100_000_000;
 const TO_HEALTHY: u64 = 1_600_000_000;
 
 /// What was measured.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Figures {
     /// Kernel entry to PID 1's first instruction.
     kernel: u64,
@@ -75,7 +77,7 @@ fn boot(arguments: &BenchArguments) -> Result<()> {
     eprintln!("  booting with every instruction counted; this takes a few minutes");
     let figures = count_a_boot(&image)?;
     if arguments.save {
-        fs::write(project().join("bench/boot.json"), serde_json::to_string_pretty(&figures)? + "\n")
+        fs::write(saved_path(), serde_json::to_string_pretty(&figures)? + "\n")
             .context("bench/boot.json can't be written")?;
     }
     if arguments.json {
@@ -84,6 +86,48 @@ fn boot(arguments: &BenchArguments) -> Result<()> {
         println!("{}\n\n{}", table(&figures), memory(&figures));
     }
     Ok(())
+}
+
+/// Counts a boot of the image in `out/` and prints it as Markdown, with what changed since the figures that were kept
+/// last. Exits with an error where a goal is missed that was reached before.
+pub fn report() -> Result<()> {
+    let image = Image::load(&project().join("out/image.json"))?;
+    let now = count_a_boot(&image)?;
+    let kept = fs::read(saved_path()).with_context(|| format!("{} can't be read", saved_path().display()))?;
+    let kept: Figures = serde_json::from_slice(&kept)
+        .context("bench/boot.json is of another version: run `cargo xtask bench boot --save`")?;
+    print!("{}", markdown(&now, &kept));
+    if now.to_exec > TO_EXEC {
+        bail!("PID 1 to the agent's exec takes {}, its goal is {}", millions(now.to_exec), millions(TO_EXEC));
+    }
+    Ok(())
+}
+
+fn saved_path() -> PathBuf {
+    project().join("bench/boot.json")
+}
+
+fn markdown(now: &Figures, kept: &Figures) -> String {
+    let mut text =
+        String::from("| guest instructions | now | goal | kept | change |\n|---|--:|--:|--:|--:|\n");
+    let rows = [
+        ("kernel entry to PID 1", now.kernel, None, kept.kernel),
+        ("PID 1 to the agent's exec", now.to_exec, Some(TO_EXEC), kept.to_exec),
+        ("the agent's exec to healthy", now.to_healthy, Some(TO_HEALTHY), kept.to_healthy),
+    ];
+    for (what, now, goal, kept) in rows {
+        let goal = goal.map_or_else(|| "-".to_owned(), millions);
+        let percent = (i128::from(now) - i128::from(kept)) * 100 / i128::from(kept.max(1));
+        let _ =
+            writeln!(text, "| {what} | {} | {goal} | {} | {percent:+} % |", millions(now), millions(kept));
+    }
+    text.push_str("\n| process | RSS KiB | PSS KiB | RSS kept |\n|---|--:|--:|--:|\n");
+    for service in &now.services {
+        let before = kept.services.iter().find(|one| one.name == service.name);
+        let before = before.map_or_else(|| "-".to_owned(), |one| one.rss_kib.to_string());
+        let _ = writeln!(text, "| {} | {} | {} | {before} |", service.name, service.rss_kib, service.pss_kib);
+    }
+    text
 }
 
 /// Boots an image on one counted processor.
@@ -279,6 +323,22 @@ mod tests {
         ];
         let figures = figures(&stages, Vec::new()).unwrap();
         assert_eq!((figures.kernel, figures.to_exec, figures.to_healthy), (1_000_000, 260_000, 1_500_000));
+    }
+
+    #[test]
+    fn the_report_says_what_changed_against_what_was_kept() {
+        let kept = Figures {
+            kernel: 1_000_000_000,
+            to_exec: 50_000_000,
+            to_healthy: 2_000_000_000,
+            stages: Vec::new(),
+            services: Vec::new(),
+        };
+        let now = Figures { kernel: 1_100_000_000, to_exec: 25_000_000, ..kept.clone() };
+        let text = markdown(&now, &kept);
+        assert!(text.contains("| kernel entry to PID 1 | 1100 M | - | 1000 M | +10 % |"), "{text}");
+        assert!(text.contains("| PID 1 to the agent's exec | 25 M | 100 M | 50 M | -50 % |"), "{text}");
+        assert!(text.contains("| 2000 M | 1600 M | 2000 M | +0 % |"), "{text}");
     }
 
     #[test]

@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 pub struct SizeArguments {
     /// As JSON
     #[arg(long, conflicts_with = "markdown")]
-    json: bool,
+    pub json: bool,
     /// As Markdown
     #[arg(long)]
-    markdown: bool,
+    pub markdown: bool,
     /// Remember these figures as those that later ones are compared with
     #[arg(long)]
-    save: bool,
+    pub save: bool,
 }
 
 /// `size-budget.toml`.

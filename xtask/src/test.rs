@@ -2,7 +2,7 @@
 
 use crate::repro::{self, ReproArguments};
 use crate::size::{self, SizeArguments};
-use crate::{deps, formats, hardening, image, project, run, sbom, variants};
+use crate::{bench, deps, formats, hardening, image, project, run, sbom, variants};
 use anyhow::{Context as _, Result, bail};
 use std::process::Command;
 use std::time::Instant;
@@ -39,7 +39,15 @@ pub fn everything() -> Result<()> {
     for (name, _) in GATES {
         step(&format!("gate {name}"), || gate(name, None))?;
     }
-    Ok(())
+    step("report", report)
+}
+
+/// What the image weighs and what its boot costs, and what of that changed, as Markdown: the end of CI's output.
+fn report() -> Result<()> {
+    println!("\n## Size\n");
+    size::report(&SizeArguments { markdown: true, ..SizeArguments::default() })?;
+    println!("\n## Boot\n");
+    bench::report()
 }
 
 /// Which cargo-deny: pinned, because its verdict is part of the tests.
