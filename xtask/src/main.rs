@@ -15,6 +15,8 @@ mod repro;
 mod run;
 mod sbom;
 mod size;
+#[cfg(test)]
+mod specification;
 mod test;
 mod variants;
 
