@@ -69,8 +69,10 @@ fn build_elsewhere(place: &Path, keep_kernel: bool) -> Result<Image> {
 
     eprintln!("  building again in {}, as another user, on another day", copy.display());
     // Another identity that owns the same files: no capability of root's, and its names in `id` and `whoami`.
-    let mut build = Command::new("unshare");
-    build.args(["--user", "--map-user=4321", "--map-group=4321"]);
+    // A second build that stands still must not stand still for ever: the first took minutes.
+    let mut build = Command::new("timeout");
+    build.args(["--kill-after=60", if keep_kernel { "1800" } else { "5400" }]);
+    build.args(["unshare", "--user", "--map-user=4321", "--map-group=4321"]);
     build.args([
         "faketime",
         "-f",
