@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Get signed images from a registry
     #[command(subcommand)]
     Image(Image),
+    /// Look for releases, install them, go back
+    #[command(subcommand)]
+    Update(Update),
     /// Make every check now; exits 0 only when all are green
     Doctor,
     /// Show who the node is and how it is
@@ -147,6 +150,55 @@ pub(crate) enum Image {
         #[command(flatten)]
         source: Source,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Update {
+    /// Show what there is to install; exits 1 when there is nothing
+    Check {
+        #[command(flatten)]
+        origin: Origin,
+    },
+    /// Fetch, verify and install a release, and restart the node into it. It stays when health holds, else the older
+    /// release is back after three tries
+    Apply {
+        #[command(flatten)]
+        origin: Origin,
+        /// Say what would be installed, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Install, but leave the restart to you
+        #[arg(long)]
+        no_restart: bool,
+    },
+    /// Show both slots, what is on trial, and how the last attempt ended
+    Status,
+    /// Go back to the other slot at once, if it can be started
+    Rollback,
+    /// Show earlier attempts and how they ended
+    History,
+}
+
+/// Where a release is looked for: the machine-config's channel, unless said otherwise.
+#[derive(Args)]
+pub(crate) struct Origin {
+    /// Another tag, or sha256:DIGEST, of the machine-config's repository
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// On a drive labelled ASTROUPDATE with an OCI image layout, under the tag of --tag or "stable"
+    #[arg(long)]
+    drive: bool,
+}
+
+impl Origin {
+    pub(crate) fn get(&self) -> astromesh_proto::update::Origin {
+        use astromesh_proto::update::Origin as Wanted;
+        match (&self.tag, self.drive) {
+            (tag, true) => Wanted::Drive(tag.clone().unwrap_or_else(|| "stable".to_owned())),
+            (Some(tag), false) => Wanted::Tag(tag.clone()),
+            (None, false) => Wanted::Channel,
+        }
+    }
 }
 
 /// Which image, and whose.

@@ -11,12 +11,16 @@ use crate::socket::{Framed, Socket};
 use crate::terminal::clean;
 use astromesh_proto::control::{ALPN, DEFAULT_PORT, LogLine, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use astromesh_proto::frame::{self, FrameError};
+use astromesh_proto::update::{Step, UpdateAnswer, UpdateRequest};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a node may say nothing while it installs.
+const INSTALLS_WITHIN: Duration = Duration::from_secs(900);
 
 /// Why a node could not be asked, or didn't answer.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +140,24 @@ impl Client {
     pub fn logs(mut self, lines: u32, follow: bool) -> Result<Logs, ClientError> {
         self.send(&Request::Logs { lines, follow })?;
         Ok(Logs { client: self, follow, lines: VecDeque::new(), ended: false })
+    }
+
+    /// Asks about updates: `progress` is told how far it is, until the last answer.
+    pub fn update(
+        mut self,
+        request: UpdateRequest,
+        progress: &mut dyn FnMut(Step, u64, u64),
+    ) -> Result<UpdateAnswer, ClientError> {
+        self.send(&Request::Update(request))?;
+        loop {
+            // Nothing is said while the idle slot is written and read back.
+            self.stream.0.sock.within(self.timeout.max(INSTALLS_WITHIN));
+            match self.receive()? {
+                Response::Update(UpdateAnswer::Progress { step, done, total }) => progress(step, done, total),
+                Response::Update(answer) => return Ok(answer),
+                _ => return Err(ClientError::Understand("it answered something else than updates".into())),
+            }
+        }
     }
 
     fn send(&mut self, request: &Request) -> Result<(), ClientError> {

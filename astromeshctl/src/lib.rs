@@ -20,4 +20,5 @@ pub mod show;
 mod socket;
 pub mod template;
 pub mod terminal;
+pub mod update;
 pub mod validate;

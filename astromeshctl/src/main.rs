@@ -7,14 +7,15 @@ mod cli;
 
 use astromesh_proto::control::{Request, Response};
 use astromesh_proto::machine_config::MAX_DOCUMENT;
+use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{self, GenOptions};
 use astromeshctl::image::{self, ImageError};
 use astromeshctl::profile::Profile;
 use astromeshctl::show::{self, Look};
-use astromeshctl::{exit, template, terminal, validate};
+use astromeshctl::{exit, template, terminal, update, validate};
 use clap::Parser;
-use cli::{Cli, Command, Config, Connection, Gen, Image, Output};
+use cli::{Cli, Command, Config, Connection, Gen, Image, Output, Update};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
@@ -77,6 +78,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             print(if json { show::image_json(&shown) } else { show::image(&shown, look) })?;
             Ok(exit::GOOD)
         }
+        Command::Update(wanted) => updates(cli, wanted, look),
         Command::Doctor => {
             let Response::Doctor(checks) = ask(&cli.connection, &Request::Doctor)? else {
                 return Err(unexpected());
@@ -114,6 +116,31 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Reboot => accepted(cli, &Request::Reboot, json),
         Command::Poweroff => accepted(cli, &Request::Poweroff, json),
     }
+}
+
+fn updates(cli: &Cli, wanted: &Update, look: Look) -> Result<u8, Failure> {
+    let json = cli.output == Output::Json;
+    let request = match wanted {
+        Update::Check { origin } => UpdateRequest::Check(origin.get()),
+        Update::Apply { origin, dry_run, no_restart } => {
+            UpdateRequest::Apply { origin: origin.get(), dry_run: *dry_run, restart: !no_restart }
+        }
+        Update::Status | Update::History => UpdateRequest::State,
+        Update::Rollback => UpdateRequest::Rollback,
+    };
+    let answer = update::ask(&profile(&cli.connection)?, request)?;
+    if let UpdateAnswer::Refused(reason) = &answer {
+        return Err(Failure { code: exit::UNHEALTHY, message: reason.clone() });
+    }
+    print(match (&answer, wanted) {
+        (answer, _) if json => show::json(answer),
+        (UpdateAnswer::Found(release), _) => show::release(release, look),
+        (UpdateAnswer::State(state), Update::History) => show::history(&state.attempts, look),
+        (UpdateAnswer::State(state), _) => show::update_status(state, look),
+        (UpdateAnswer::Done(text) | UpdateAnswer::Refused(text), _) => terminal::clean(text),
+        (UpdateAnswer::Progress { .. }, _) => return Err(unexpected()),
+    })?;
+    Ok(exit::GOOD)
 }
 
 fn generate(node: Option<&str>, out: &Path, force: bool) -> Result<u8, Failure> {

@@ -11,14 +11,19 @@ mod agent;
 mod boot;
 mod config;
 mod control;
+mod framed;
 mod http;
 mod log_sink;
 mod metadata;
 mod net;
+mod pid1;
 mod prefetch;
 mod service;
+mod slots;
 mod supervise;
 mod sys;
+mod update;
+mod view;
 
 use boot::{OnFailure, Stage};
 
@@ -32,6 +37,8 @@ const BOOT: &[Stage] = &[
     Stage { name: "network", run: boot::network::run, on_failure: OnFailure::Degrade },
     Stage { name: "control", run: boot::control::run, on_failure: OnFailure::Degrade },
     Stage { name: "agent", run: boot::agent::run, on_failure: OnFailure::Degrade },
+    Stage { name: "slots", run: boot::slots::run, on_failure: OnFailure::Degrade },
+    Stage { name: "update", run: boot::update::run, on_failure: OnFailure::Degrade },
 ];
 
 fn main() {
@@ -48,6 +55,8 @@ fn main() {
         Some(service::NET) => net::main(),
         Some(service::CONTROL) => control::main(),
         Some(service::AGENT) => agent::main(),
+        Some(service::SLOTS) => slots::main(),
+        Some(service::UPDATE) => update::main(),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
             64

@@ -16,6 +16,10 @@ pub const METADATA: &str = "metadata";
 pub const NET: &str = "net";
 /// The operator API, the log ring and the health probe.
 pub const CONTROL: &str = "control";
+/// Looks at the slots, writes the idle one, keeps or gives up the one that runs; one shot.
+pub const SLOTS: &str = "slots";
+/// Fetches releases, and decides when one is installed.
+pub const UPDATE: &str = "update";
 /// Sets up the runtime's namespaces, then becomes the runtime.
 pub const AGENT: &str = "agent";
 
@@ -29,6 +33,8 @@ pub const NET_ID: u32 = 902;
 pub const CONTROL_ID: u32 = 903;
 /// User and group id of [`METADATA`].
 pub const METADATA_ID: u32 = 905;
+/// User and group id of [`UPDATE`].
+pub const UPDATE_ID: u32 = 906;
 /// User and group id of the agent runtime.
 pub const AGENT_ID: u32 = 1000;
 

@@ -7,10 +7,11 @@
 //! postcard is not self-describing: a field is only ever added together with a new [`ALPN`], so that two
 //! versions never misread each other but say so in the handshake.
 
+use crate::update::{UpdateAnswer, UpdateRequest};
 use serde::{Deserialize, Serialize};
 
 /// Application protocol name, and with it the version, agreed on in the TLS handshake.
-pub const ALPN: &[u8] = b"astromesh-control/1";
+pub const ALPN: &[u8] = b"astromesh-control/2";
 
 /// TCP port the service listens on unless machine-config says otherwise.
 pub const DEFAULT_PORT: u16 = 7443;
@@ -44,6 +45,8 @@ pub enum Request {
     Reboot,
     /// Shut down cleanly and switch off: answered by [`Response::Accepted`] before it happens.
     Poweroff,
+    /// About updates: answered by [`Response::Update`] frames, as many as the request says.
+    Update(UpdateRequest),
 }
 
 /// What the node answers.
@@ -63,6 +66,8 @@ pub enum Response {
     Accepted,
     /// The request can't be served; the text is for the operator.
     Refused(String),
+    /// To [`Request::Update`].
+    Update(UpdateAnswer),
 }
 
 /// Who a node is and how it is.

@@ -42,6 +42,24 @@ pub enum ToInit {
     Reboot,
     /// Shut down cleanly and switch off.
     Poweroff,
+    /// Have the boot partition or the idle slot worked on, by the one-shot `slots` process; from `update`. Answered by
+    /// [`FromInit::Slots`] once that has ended.
+    Slots(SlotsWork),
+}
+
+/// What the one-shot `slots` process is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotsWork {
+    /// Look at both slots and write down what is there.
+    Inspect,
+    /// Check what is staged once more, and have it written into the idle slot.
+    Install,
+    /// Keep the release that runs: it has been healthy for long enough.
+    Bless,
+    /// Make the boot loader start the other slot from now on; the machine restarts when it is done.
+    Rollback,
+    /// Copy the image layout of a drive that is attached to where `update` can read it.
+    TakeDrive,
 }
 
 /// What PID 1 tells a service that asked.
@@ -94,6 +112,13 @@ pub enum FromInit {
     },
     /// That was all.
     End,
+    /// A `slots` process has ended; why it failed, if it did, stands in [`crate::update::SAID_FILE`].
+    Slots {
+        /// What it was started for.
+        work: SlotsWork,
+        /// Whether it did it.
+        done: bool,
+    },
 }
 
 /// What the one-shot `config` process, which parses the machine-config, leaves for PID 1 in a file of at most
@@ -106,6 +131,23 @@ pub struct Plan {
     pub maintenance: Option<String<MAX_TEXT>>,
     /// Whether somebody may use the control API: operator access could be read.
     pub operator: bool,
+    /// Whether the node may be updated, and how a new release is judged.
+    pub trial: Option<Trial>,
+}
+
+/// How a new release is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// How long health must hold before it is kept, in seconds.
+    pub bless_after_seconds: u32,
+    /// How long it may take until health holds, in seconds; then the machine is restarted.
+    pub healthy_within_seconds: u32,
+}
+
+impl Trial {
+    /// For a node whose machine-config says nothing of updates, or can't be read: a release on trial is judged all the
+    /// same.
+    pub const DEFAULT: Self = Self { bless_after_seconds: 60, healthy_within_seconds: 600 };
 }
 
 /// Encodes one message into `buffer`; `None` when it doesn't fit, which [`MAX_MESSAGE`] rules out.

@@ -8,13 +8,19 @@
 //! * [`ipc`]: what PID 1 and its services say over a socketpair (fixed-size, no allocation),
 //! * [`http`]: the reply of an HTTP server that isn't trusted,
 //! * [`metadata`]: what a cloud's metadata server is asked, and what its answers are worth,
+//! * [`boot_entry`]: the names by which the boot loader counts tries,
+//! * [`update`]: what a node tells of its slots and its updates,
+//! * [`version`]: the version of a release,
 //! * [`frame`]: the length-prefixed postcard framing that the last two share.
 //!
 //! This crate opens no socket and reads no file.
 
+pub mod boot_entry;
 pub mod control;
 pub mod frame;
 pub mod http;
 pub mod ipc;
 pub mod machine_config;
 pub mod metadata;
+pub mod update;
+pub mod version;

@@ -8,12 +8,14 @@ mod image;
 mod status;
 mod svg;
 mod timeline;
+mod update;
 
 pub use doctor::doctor;
 pub use image::{Image, image, image_json};
 pub use status::status;
 pub use svg::svg;
 pub use timeline::boot;
+pub use update::{history, release, update_status};
 
 use crate::terminal::{clean, clean_json};
 use astromesh_proto::control::{Check, LogLine, Outcome, Stage};

@@ -32,7 +32,7 @@ const MOST_ENVIRONMENT: u64 = 512 * 1024;
 pub enum LaunchError {
     /// The view could not be made.
     #[error(transparent)]
-    BuildView(#[from] view::ViewError),
+    BuildView(#[from] crate::view::ViewError),
     /// Rights could not be given up.
     #[error("the runtime's rights could not be given up: {0}")]
     GiveUpRights(#[from] BecomeError),

@@ -7,6 +7,7 @@ use super::{Node, Report, StageError};
 use crate::log_sink;
 use crate::service;
 use crate::supervise::services::Services;
+use crate::supervise::trial::Trial;
 use crate::sys::watchdog::Watchdog;
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc::{self, Plan};
@@ -99,7 +100,8 @@ pub fn first_light() -> Node {
         watchdog: watchdog.ok(),
         root: None,
         var_on_disk: false,
-        plan: Plan { hostname: heapless::String::new(), maintenance: None, operator: false },
+        plan: Plan { hostname: heapless::String::new(), maintenance: None, operator: false, trial: None },
+        trial: Trial::default(),
         services: Services::default(),
     }
 }
@@ -120,6 +122,11 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     }
     make_directory(c"/run/net", service::NET_ID, 0o755)?;
     make_directory(c"/run/config", service::CONFIG_ID, 0o755)?;
+    make_directory(c"/run/node", 0, 0o755)?;
+    make_directory(c"/run/update", service::UPDATE_ID, 0o755)?;
+    // Mount points of `slots`, in its own namespace.
+    make_directory(c"/run/esp", 0, 0o700)?;
+    make_directory(c"/run/efivars", 0, 0o700)?;
     node.services.prepare();
     Ok(Report::done(match &node.watchdog {
         Some(_) => "watchdog armed, kernel file systems mounted",

@@ -13,8 +13,10 @@ pub mod grow;
 pub mod metadata;
 pub mod network;
 pub mod root;
+pub mod slots;
 pub mod state;
 pub mod timeline;
+pub mod update;
 pub mod volume;
 
 use crate::supervise::services::Services;
@@ -92,6 +94,8 @@ pub struct Node {
     pub var_on_disk: bool,
     /// What the machine-config asks for.
     pub plan: Plan,
+    /// The judgement on the release that runs.
+    pub trial: crate::supervise::trial::Trial,
     /// The services.
     pub services: Services,
 }

@@ -35,8 +35,14 @@ const VAR: Uuid = Uuid::from_u128(0x4d21_b016_b534_45c2_a9fb_5c16_e091_fd2d);
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// What `/var` holds: path, owner, mode.
-const DIRECTORIES: &[(&CStr, u32, u32)] =
-    &[(c"/var/lib", 0, 0o755), (c"/var/lib/astromesh", service::AGENT_ID, 0o700)];
+const DIRECTORIES: &[(&CStr, u32, u32)] = &[
+    (c"/var/lib", 0, 0o755),
+    (c"/var/lib/astromesh", service::AGENT_ID, 0o700),
+    // What no service may change: the oldest release that may be installed.
+    (c"/var/lib/node", 0, 0o755),
+    (c"/var/lib/update", service::UPDATE_ID, 0o700),
+    (c"/var/lib/update/stage", service::UPDATE_ID, 0o700),
+];
 
 /// The stage.
 pub fn run(node: &mut Node) -> Result<Report, StageError> {

@@ -6,8 +6,8 @@ use heapless::{String, Vec};
 use rustix::fs::{Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Room for every stage of the table, the kernel's own share and `healthy`.
-const MOST: usize = 12;
+/// Room for every stage of the table, the kernel's own share, `healthy` and `kept`.
+const MOST: usize = 14;
 
 /// One record.
 #[derive(Debug, Clone)]

@@ -86,7 +86,7 @@ impl Volume {
 }
 
 /// Whole devices and partitions, in the order of their names.
-fn devices() -> Vec<String> {
+pub fn devices() -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir("/sys/class/block")
         .into_iter()
         .flatten()
@@ -123,7 +123,7 @@ fn open_inside(file: &CStr) -> Result<OwnedFd, Errno> {
 
 /// File system type and label of the volume that begins with these bytes: FAT12/16 (label at 0x2b, type at 0x36),
 /// FAT32 (0x47, 0x52) or ISO 9660 (primary descriptor at 0x8000, label at 0x28 of it).
-fn volume_label(start: &[u8]) -> Option<(&'static CStr, &[u8])> {
+pub fn volume_label(start: &[u8]) -> Option<(&'static CStr, &[u8])> {
     let label = |at: usize, length: usize| start.get(at..at + length).map(<[u8]>::trim_ascii_end);
     let has = |at: usize, magic: &[u8]| start.get(at..at + magic.len()) == Some(magic);
     if has(0x1fe, &[0x55, 0xaa]) && has(0x36, b"FAT") {

@@ -6,11 +6,13 @@
 
 mod output;
 
-pub use output::{CERTIFICATES, ControlConfig, read_control, read_network};
+pub use output::{
+    CERTIFICATES, ControlConfig, UPDATE_CERTIFICATES, read_control, read_network, read_update,
+};
 
 use crate::log_sink;
 use crate::service;
-use astromesh_proto::ipc::{self, Plan};
+use astromesh_proto::ipc::{self, Plan, Trial};
 use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
 use rustix::thread::CapabilitySet;
 use std::io::Read;
@@ -46,7 +48,12 @@ pub fn main() -> i32 {
     match MachineConfig::parse(&document) {
         Ok(config) => match output::write(&config) {
             Ok(()) => {
-                finish(&Plan { hostname: ipc::cut(&config.node.hostname), maintenance: None, operator: true })
+                let trial = config.update.as_ref().map(|update| Trial {
+                    bless_after_seconds: update.bless_after_seconds,
+                    healthy_within_seconds: update.healthy_within_seconds,
+                });
+                let hostname = ipc::cut(&config.node.hostname);
+                finish(&Plan { hostname, maintenance: None, operator: true, trial })
             }
             Err(error) => {
                 log::error!("{error}");
@@ -76,7 +83,7 @@ fn refuse(document: &[u8], error: &ConfigError) -> i32 {
 }
 
 fn maintenance(text: &str, operator: bool) -> Plan {
-    Plan { hostname: heapless::String::new(), maintenance: Some(ipc::cut(text)), operator }
+    Plan { hostname: heapless::String::new(), maintenance: Some(ipc::cut(text)), operator, trial: None }
 }
 
 fn finish(plan: &Plan) -> i32 {

@@ -1,6 +1,6 @@
 //! What the config process writes, and where: one directory for each reader, readable by its group alone.
 
-use astromesh_proto::machine_config::{MachineConfig, Network, Operator};
+use astromesh_proto::machine_config::{MachineConfig, Network, Operator, Update};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,11 @@ pub const NETWORK: &str = "/run/config/net/network";
 pub const CONTROL: &str = "/run/config/control/control";
 /// Agent documents and environment, for the runtime.
 pub const AGENT: &str = "/run/config/agent";
+
+/// What the `update` service must know, in its own folder.
+pub const UPDATE: &str = "/run/config/update/update";
+/// The authorities that it trusts with who a registry is; what a release is worth is decided by its signature.
+pub const UPDATE_CERTIFICATES: &str = "/run/config/update/ca.pem";
 
 /// Name of the file with every certificate authority that the runtime trusts, in [`AGENT`].
 pub const CERTIFICATES: &str = "ca.pem";
@@ -53,8 +58,11 @@ pub fn write(config: &MachineConfig) -> Result<(), WriteError> {
 
 /// Takes back what was written, so that no service runs on half a configuration.
 fn withdraw() {
-    for path in [NETWORK, CONTROL] {
+    for path in [NETWORK, CONTROL, UPDATE, UPDATE_CERTIFICATES] {
         let _ = std::fs::remove_file(path);
+    }
+    for key in std::fs::read_dir(crate::slots::KEYS).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_file(key.path());
     }
     for path in ["environment", CERTIFICATES] {
         let _ = std::fs::remove_file(Path::new(AGENT).join(path));
@@ -93,7 +101,17 @@ fn write_all(config: &MachineConfig) -> Result<(), WriteError> {
         let _ = write!(environment, "{}={key}\0", provider.api_key_env);
     }
     put(&agent.join("environment"), environment.as_bytes())?;
-    put(&agent.join(CERTIFICATES), &trusted(&config.certificate_authorities))
+    let authorities = trusted(&config.certificate_authorities);
+    put(&agent.join(CERTIFICATES), &authorities)?;
+    if let Some(update) = &config.update {
+        put(Path::new(UPDATE), &serde_json::to_vec(update).unwrap_or_default())?;
+        put(Path::new(UPDATE_CERTIFICATES), &authorities)?;
+        // For the installer, which takes no service's word for whose a release is.
+        for (number, key) in update.keys.iter().enumerate() {
+            put(&Path::new(crate::slots::KEYS).join(format!("{number}.pub")), key.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes what lets an operator in, and nothing else.
@@ -151,6 +169,11 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 /// The network section as `net` reads it.
 pub fn read_network() -> Option<Network> {
     serde_json::from_slice(&std::fs::read(NETWORK).ok()?).ok()
+}
+
+/// The update section as `update` reads it.
+pub fn read_update() -> Option<Update> {
+    serde_json::from_slice(&std::fs::read(UPDATE).ok()?).ok()
 }
 
 /// `control`'s configuration, as it reads it.

@@ -3,7 +3,8 @@
 //! Who has no certificate of the operator's authority is refused in the handshake, before a byte of the protocol. A
 //! connection has a deadline; there are at most [`MOST_CONNECTIONS`], and one more is closed at once.
 
-use super::{STACK, Shared, doctor, status};
+use super::{STACK, Shared, doctor, status, update};
+use crate::framed::Framed;
 use astromesh_proto::control::{ALPN, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use astromesh_proto::frame;
 use astromesh_proto::ipc::ToInit;
@@ -111,7 +112,7 @@ fn serve(
     let deadline = Deadline { stream, until: std::time::Instant::now() + ASKS_WITHIN };
     let mut stream = StreamOwned::new(ServerConnection::new(tls)?, deadline);
     let mut buffer = [0; MAX_REQUEST];
-    let Some(request) = frame::read::<_, Request>(&mut Adapter(&mut stream), &mut buffer)? else {
+    let Some(request) = frame::read::<_, Request>(&mut Framed(&mut stream), &mut buffer)? else {
         return Ok(());
     };
     if stream.conn.alpn_protocol() != Some(ALPN) {
@@ -121,6 +122,9 @@ fn serve(
     stream.sock.until += Duration::from_secs(365 * 24 * 3600);
     match request {
         Request::Logs { lines, follow } => logs(shared, &mut stream, lines, follow)?,
+        Request::Update(request) => {
+            update::relay(&request, &mut |answer| send(&mut stream, &Response::Update(answer)))?;
+        }
         request => {
             let response = respond(shared, &request);
             send(&mut stream, &response)?;
@@ -148,7 +152,7 @@ fn respond(shared: &Shared, request: &Request) -> Response {
         Request::RestartAgent => tell(ToInit::RestartAgent),
         Request::Reboot => tell(ToInit::Reboot),
         Request::Poweroff => tell(ToInit::Poweroff),
-        Request::Logs { .. } => Response::End,
+        Request::Logs { .. } | Request::Update(_) => Response::End,
     }
 }
 
@@ -205,18 +209,5 @@ impl Write for Deadline {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
-    }
-}
-
-/// `std::io` as the framing wants it.
-struct Adapter<'a, T>(&'a mut T);
-
-impl<T> embedded_io::ErrorType for Adapter<'_, T> {
-    type Error = io::Error;
-}
-
-impl<T: Read> embedded_io::Read for Adapter<'_, T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
     }
 }

@@ -1,20 +1,24 @@
 //! Who the node is and how it is, put together from PID 1, the kernel and the last probe.
 
 use super::health::Life;
-use super::{Shared, pid1::Pid1Error};
+use super::Shared;
+use crate::pid1::Pid1Error;
 use astromesh_proto::control::{Mode, Service, Stage, Status};
 use astromesh_proto::ipc::FromInit;
 use std::fs;
 
-/// Version of the image, set by the build.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Version of the image, by its verified root. The binary's own is the same in a release; a test boots one binary in
+/// several.
+fn version() -> String {
+    crate::slots::running_version().map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |version| version.to_string())
+}
 
 /// The status.
 pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
     let mut status = Status {
         node: shared.config.as_ref().map(|config| config.node.clone()).unwrap_or_default(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        version: VERSION.to_owned(),
+        version: version(),
         mode: Mode::Running,
         healthy: false,
         reason: String::new(),

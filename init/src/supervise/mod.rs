@@ -7,22 +7,24 @@
 mod memory;
 pub mod power;
 pub mod services;
+pub mod trial;
 
 use crate::boot::timeline::{self, Moment};
 use crate::boot::{Node, root};
 use crate::sys::watchdog::PET_SECONDS;
 use crate::sys::{heap, signals};
 use astromesh_proto::control::{Mode, Outcome};
-use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, ToInit};
+use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, SlotsWork, ToInit};
 use astromesh_verity::Device;
 use astromesh_verity::table::Verdict;
 use power::{Buttons, How};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions};
-use services::{AGENT, CONTROL, COUNT, NET};
+use services::{AGENT, CONTROL, COUNT, NET, UPDATE};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+use trial::Due;
 
 /// How long services may take to end before they are killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -62,8 +64,13 @@ fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
             }
             pet_at = now + Duration::from_secs(PET_SECONDS);
         }
-        reap(node);
+        if let Some(how) = reap(node) {
+            return how;
+        }
         restart_due(node);
+        if let Some(how) = judge(node, now) {
+            return how;
+        }
         if let Some(how) = buttons.pressed() {
             return how;
         }
@@ -79,7 +86,8 @@ fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
                 return how;
             }
         }
-        let until = node.services.next_due().map_or(pet_at, |due| due.min(pet_at));
+        let due = node.services.next_due().into_iter().chain(node.trial.next_due());
+        let until = due.chain([pet_at]).min().unwrap_or(pet_at);
         wait(node, signals, buttons, until.saturating_duration_since(Instant::now()));
     }
 }
@@ -103,11 +111,63 @@ fn wait(node: &Node, signals: &OwnedFd, buttons: &Buttons, longest: Duration) {
     let _ = rustix::event::poll(&mut fds, Some(&timeout));
 }
 
-/// Takes the ends of processes: of services, and of every orphan of the machine.
-fn reap(node: &mut Node) {
+/// Does what the judgement on this release asks for; `Some` when that is a reason to stop.
+fn judge(node: &mut Node, now: Instant) -> Option<How> {
+    match node.trial.due(now) {
+        Due::Nothing => None,
+        Due::Bless => {
+            begin_work(node, SlotsWork::Bless);
+            None
+        }
+        Due::Restart => {
+            log::error!("health did not come to hold in time: this release loses a try");
+            Some(How::Restart)
+        }
+    }
+}
+
+/// Starts a `slots` process; whether it could be.
+fn begin_work(node: &mut Node, work: SlotsWork) -> bool {
+    if node.trial.is_busy() {
+        log::warn!("slots: {work:?} has to wait for what is under way");
+        return false;
+    }
+    match trial::start(work, &node.kmsg, &node.null) {
+        Ok(pid) => {
+            node.trial.started(pid, work);
+            true
+        }
+        Err(error) => {
+            log::error!("slots: {work:?} can't be started: {error}");
+            false
+        }
+    }
+}
+
+/// Takes note that a `slots` process ended; `Some` when that is a reason to stop.
+fn finish_work(node: &mut Node, work: SlotsWork, done: bool) -> Option<How> {
+    if work == SlotsWork::Bless && node.trial.blessed(done) {
+        node.timeline.push("kept", Moment::now(), Outcome::Done, ipc::cut("the boot loader counts no more"));
+    }
+    if let Some(socket) = node.services.sockets()[UPDATE] {
+        send(socket, &FromInit::Slots { work, done });
+    }
+    // The boot loader starts the other slot from now on, and somebody asked for that.
+    (work == SlotsWork::Rollback && done).then_some(How::Restart)
+}
+
+/// Takes the ends of processes: of services, and of every orphan of the machine. `Some` when one is a reason to stop.
+fn reap(node: &mut Node) -> Option<How> {
     // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog; SIGCHLD stays pending.
     for _ in 0..AT_ONCE * 16 {
-        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
+        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return None };
+        if let Some(work) = node.trial.ended(pid) {
+            let how = finish_work(node, work, status.exit_status() == Some(crate::slots::EXIT_DONE));
+            if how.is_some() {
+                return how;
+            }
+            continue;
+        }
         if let Some(index) = node.services.ended(pid) {
             let name = services::name(index);
             match (status.exit_status(), status.terminating_signal()) {
@@ -119,8 +179,13 @@ fn reap(node: &mut Node) {
                 // Whatever it left behind must not meet its successor.
                 node.services.kill_agent();
             }
+            if index == CONTROL {
+                // Nobody probes any more: health that held is not known to hold.
+                node.trial.health(false);
+            }
         }
     }
+    None
 }
 
 /// Starts again what is due.
@@ -163,7 +228,8 @@ fn serve(node: &mut Node, index: usize) -> Option<How> {
     None
 }
 
-/// Does what a service may ask for. Only `control` may ask for anything but to be heard.
+/// Does what a service may ask for. `control` may ask for what operators may; `update` for work on the slots, but not to
+/// keep a release: that is for PID 1 alone.
 fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
     match (index, message) {
         (NET, ToInit::Ready) => {
@@ -173,6 +239,7 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
             node.timeline.finish("control", Outcome::Done, "serving");
         }
         (CONTROL, ToInit::Health { healthy, reason }) => {
+            node.trial.health(healthy);
             if healthy {
                 node.timeline.finish("healthy", Outcome::Done, "health holds");
                 log::info!("healthy after {} ms", timeline::now_us() / 1000);
@@ -185,7 +252,12 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
             log::warn!("the operator ends the agent");
             node.services.kill_agent();
         }
-        (CONTROL, ToInit::Reboot) => return Some(How::Restart),
+        (CONTROL | UPDATE, ToInit::Reboot) => return Some(How::Restart),
+        (UPDATE, ToInit::Slots(work)) if work != SlotsWork::Bless => {
+            if !begin_work(node, work) {
+                finish_work(node, work, false);
+            }
+        }
         (CONTROL, ToInit::Poweroff) => return Some(How::PowerOff),
         (_, message) => log::warn!("{}: may not say {message:?}", services::name(index)),
     }
@@ -242,7 +314,7 @@ fn stop(node: &mut Node, signals: &OwnedFd, how: How) -> ! {
         let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         let _ = rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(&timeout));
         while signals::next(signals).is_some() {}
-        reap(node);
+        let _ = reap(node);
         node.services.stop_restarting();
         if let Some(watchdog) = &node.watchdog {
             watchdog.pet();

@@ -7,6 +7,7 @@ use super::memory;
 use crate::boot::root::VerifiedRoot;
 use crate::service;
 use crate::sys::spawn::{Spawn, spawn};
+use crate::update::SEEDS;
 use astromesh_proto::ipc::{self, FromInit};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -23,8 +24,10 @@ pub const NET: usize = 0;
 pub const CONTROL: usize = 1;
 /// Index of the agent runtime.
 pub const AGENT: usize = 2;
+/// Index of the `update` service; it runs only where the machine-config says from where.
+pub const UPDATE: usize = 3;
 /// How many there are.
-pub const COUNT: usize = 3;
+pub const COUNT: usize = 4;
 
 /// First pause before a restart. Shorter, and a service that dies at once would take a processor with it.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -38,6 +41,9 @@ pub const CONFIG_DIRECTORIES: &[(&CStr, u32)] = &[
     (c"/run/config/net", service::NET_ID),
     (c"/run/config/control", service::CONTROL_ID),
     (c"/run/config/agent", service::AGENT_ID),
+    (c"/run/config/update", service::UPDATE_ID),
+    // Root's own: the installer reads it, and nobody else.
+    (crate::slots::KEYS_FOLDER, 0),
 ];
 
 /// What is fixed about a service.
@@ -71,6 +77,13 @@ const DESCRIPTIONS: [Description; COUNT] = [
         // A fork bomb in an agent ends here. One process too many for the kernel's memory killer is all of them.
         limits: &[(c"pids.max", b"512"), (c"memory.oom.group", b"1")],
         namespaces: OWN_MOUNTS_AND_PIDS,
+    },
+    Description {
+        name: c"update",
+        cgroup: c"/sys/fs/cgroup/update",
+        // What it may take at its peak, what it reads and writes included: SPECIFICATION.md.
+        limits: &[(c"pids.max", b"8"), (c"memory.max", b"24M")],
+        namespaces: 0,
     },
 ];
 
@@ -109,6 +122,8 @@ pub struct Services {
     /// loses a line.
     runtime_log: Option<(OwnedFd, OwnedFd)>,
     read_log: Option<OwnedFd>,
+    /// Block devices that `update` may read from, see [`Services::seed`].
+    seeds: [Option<OwnedFd>; SEEDS],
 }
 
 impl Services {
@@ -128,6 +143,11 @@ impl Services {
             Ok((reader, writer)) => self.runtime_log = Some((reader, writer)),
             Err(cause) => log::warn!("no pipe for the runtime's log: {cause}"),
         }
+    }
+
+    /// What `update` may read from, so that what a node has is not fetched again: opened once, read-only.
+    pub fn seed(&mut self, devices: [Option<OwnedFd>; SEEDS]) {
+        self.seeds = devices;
     }
 
     /// Starts the read-ahead, once; PID 1 reaps it like any orphan.
@@ -163,7 +183,7 @@ impl Services {
             _ => kmsg.as_fd(),
         };
         let mut fds = heapless::Vec::<BorrowedFd<'_>, 8>::new();
-        // Can't overflow: six at most.
+        // Can't overflow: seven at most.
         let _ = fds.extend_from_slice(&[null.as_fd(), speaks_to, speaks_to, theirs.as_fd()]);
         match index {
             CONTROL => {
@@ -176,6 +196,11 @@ impl Services {
             }
             AGENT => {
                 let _ = fds.push(kmsg.as_fd());
+            }
+            UPDATE => {
+                for seed in &self.seeds {
+                    let _ = fds.push(seed.as_ref().map_or(null.as_fd(), AsFd::as_fd));
+                }
             }
             _ => {}
         }
@@ -272,7 +297,7 @@ impl Services {
 
     /// The sockets of the services, by index.
     pub fn sockets(&self) -> [Option<&OwnedFd>; COUNT] {
-        [self.list[0].socket.as_ref(), self.list[1].socket.as_ref(), self.list[2].socket.as_ref()]
+        self.list.each_ref().map(|service| service.socket.as_ref())
     }
 
     /// Closes PID 1's end of a service's socket.
@@ -280,9 +305,10 @@ impl Services {
         self.list[index].socket = None;
     }
 
-    /// PID 1 itself and the services as messages.
+    /// PID 1 itself and the services as messages. A service that was never started is none.
     pub fn messages(&self, memory: bool) -> impl Iterator<Item = FromInit> + '_ {
         let services = self.list.iter().zip(&DESCRIPTIONS).enumerate();
+        let services = services.filter(|(index, (service, _))| *index != UPDATE || service.started_at.is_some());
         let services = services.map(move |(index, (service, description))| {
             message(text(description.name), service.pid, service.restarts, memory && index != AGENT)
         });

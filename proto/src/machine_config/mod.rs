@@ -21,11 +21,12 @@ pub mod smbios;
 mod tests;
 mod tree;
 mod types;
+mod update;
 
 pub use error::{ConfigError, ErrorKind, MAX_SHORT};
 pub use types::{
     Addressing, Agent, Cidr, Endpoint, Host, Interface, Link, MachineConfig, Network, NodeIdentity, Operator,
-    Profile, Provider, Runtime, Secret,
+    Profile, Provider, Runtime, Secret, Update, UpdateMode, Window,
 };
 
 use reader::At;
@@ -49,6 +50,7 @@ const KEYS: &[&str] = &[
     "providers",
     "certificateAuthorities",
     "operator",
+    "update",
 ];
 
 impl MachineConfig {
@@ -69,6 +71,7 @@ impl MachineConfig {
         let agents = fields.optional("agents").map(|at| agents::agents(&at, &providers)).transpose()?;
         let authorities = fields.optional("certificateAuthorities");
         let authorities = authorities.map(|at| sections::certificate_authorities(&at)).transpose()?;
+        let update = fields.optional("update").map(|at| update::update(&at)).transpose()?;
         Ok(MachineConfig {
             node,
             network: network.unwrap_or_default(),
@@ -77,6 +80,7 @@ impl MachineConfig {
             providers,
             certificate_authorities: authorities.unwrap_or_default(),
             operator,
+            update,
         })
     }
 

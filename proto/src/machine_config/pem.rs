@@ -11,6 +11,9 @@ pub const CERTIFICATE: &str = "CERTIFICATE";
 /// Label of a PKCS#8 private key.
 pub const PRIVATE_KEY: &str = "PRIVATE KEY";
 
+/// Label of a public key (RFC 7468, section 13).
+pub const PUBLIC_KEY: &str = "PUBLIC KEY";
+
 /// Why text is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {

@@ -76,6 +76,19 @@ impl<'a> At<'a> {
         }
     }
 
+    /// A whole number from `min` to `max`.
+    pub(super) fn integer(&self, min: u64, max: u64) -> Result<u64, ConfigError> {
+        let expected = format!("a whole number from {min} to {max}");
+        match &self.node.value {
+            Value::Number(number) => number
+                .as_u64()
+                .filter(|value| (min..=max).contains(value))
+                .ok_or_else(|| self.wrong_value(&expected, &number.to_string())),
+            // A number in quotes is text; the usual hint, to put text in quotes, would be wrong for the others.
+            _ => Err(self.wrong_type(&expected).hint("write it without quotes")),
+        }
+    }
+
     /// Text that `parse` makes something of; an error repeats the value.
     pub(super) fn parse<T>(
         &self,

@@ -47,6 +47,12 @@ fn full() -> Value {
             "ca": certificate, "certificate": certificate,
             "key": pem("PRIVATE KEY", b"\x02\x01\x00SECRETSECRET"), "listen": "0.0.0.0:7443",
         },
+        "update": {
+            "image": "registry.example.com/astromesh-os", "channel": "stable",
+            "keys": [pem("PUBLIC KEY", b"\x30\x00")], "mode": "auto", "checkEveryMinutes": 60,
+            "window": "02:00-04:30", "maxBytesPerSecond": 1_000_000, "user": "node", "password": SECRETS[0],
+            "plainHttp": false, "blessAfterSeconds": 30, "healthyWithinSeconds": 300,
+        },
     })
 }
 
@@ -206,6 +212,15 @@ fn a_missing_key_is_refused_with_its_path() {
         "agents[0].spec.model",
         "agents[0].spec.model.primary",
         "agents[0].spec.model.primary.api_key_env",
+        "update",
+        "update.channel",
+        "update.mode",
+        "update.checkEveryMinutes",
+        "update.window",
+        "update.maxBytesPerSecond",
+        "update.plainHttp",
+        "update.blessAfterSeconds",
+        "update.healthyWithinSeconds",
     ];
     for (pointer, path) in everything() {
         let Some((parent, key)) = pointer.rsplit_once('/') else { continue };
@@ -281,6 +296,13 @@ fn what_contradicts_itself_is_refused_with_its_path() {
         ("/providers/0/apiKeyEnv", json!("lower"), "providers[0].apiKeyEnv"),
         ("/providers/0/apiKeyEnv", json!(SECRETS[0]), "providers[0].apiKeyEnv"),
         ("/providers/0/apiKey", json!(format!("{}\n", SECRETS[0])), "providers[0].apiKey"),
+        ("/update/image", json!("registry.example.com/os:tag"), "update.image"),
+        ("/update/keys", json!([]), "update.keys"),
+        ("/update/keys/0", full()["operator"]["key"].clone(), "update.keys[0]"),
+        ("/update/window", json!("04:00"), "update.window"),
+        ("/update/checkEveryMinutes", json!(0), "update.checkEveryMinutes"),
+        ("/update/checkEveryMinutes", json!(1.5), "update.checkEveryMinutes"),
+        ("/update/healthyWithinSeconds", json!(29), "update.healthyWithinSeconds"),
         ("/operator/key", full()["operator"]["ca"].clone(), "operator.key"),
         ("/operator/certificate", full()["operator"]["key"].clone(), "operator.certificate"),
     ];

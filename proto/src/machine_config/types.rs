@@ -26,6 +26,8 @@ pub struct MachineConfig {
     pub certificate_authorities: Vec<String>,
     /// Who may operate the node.
     pub operator: Operator,
+    /// From where it is updated; `None` for a node that never is.
+    pub update: Option<Update>,
 }
 
 /// `node`: who the node is.
@@ -162,6 +164,63 @@ pub struct Operator {
     pub key: Secret,
     /// Where the control API listens.
     pub listen: SocketAddr,
+}
+
+/// `update`: from where releases come, whose they must be, and when they may be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Registry and repository; `None` for a node that takes releases from a drive alone.
+    pub image: Option<String>,
+    /// The tag that names the newest release.
+    pub channel: String,
+    /// Public keys in PEM, one of which must have signed a release.
+    pub keys: Vec<String>,
+    /// Who begins an update.
+    pub mode: UpdateMode,
+    /// How often `auto` looks, in minutes.
+    pub check_every_minutes: u32,
+    /// When `auto` may install and restart; `None` means always.
+    pub window: Option<Window>,
+    /// Most bytes fetched in a second; `None` means as fast as it goes.
+    pub max_bytes_per_second: Option<u64>,
+    /// User and password at the registry.
+    pub account: Option<(String, Secret)>,
+    /// Whether the registry is spoken to without TLS: for a network that is closed by other means. What is taken is
+    /// decided by `keys` all the same.
+    pub plain_http: bool,
+    /// How long health must hold before a new release is kept, in seconds.
+    pub bless_after_seconds: u32,
+    /// How long a new release may take until health holds before the machine is restarted, in seconds.
+    pub healthy_within_seconds: u32,
+}
+
+/// Who begins an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateMode {
+    /// An operator, with `astromeshctl update apply`.
+    Manual,
+    /// The node itself, inside its window.
+    Auto,
+}
+
+/// A part of the day, in UTC; it may pass midnight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Its first minute, from 0 to 1439.
+    pub from_minute: u16,
+    /// The minute after its last.
+    pub to_minute: u16,
+}
+
+impl Window {
+    /// Whether a minute of the day is inside.
+    pub fn contains(&self, minute: u16) -> bool {
+        if self.from_minute < self.to_minute {
+            (self.from_minute..self.to_minute).contains(&minute)
+        } else {
+            minute >= self.from_minute || minute < self.to_minute
+        }
+    }
 }
 
 /// Text that is never shown: its `Debug` is a placeholder, and it has no `Display`.

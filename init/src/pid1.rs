@@ -1,4 +1,4 @@
-//! Talking to PID 1: requests out, and what it knows back.
+//! Talking to PID 1 from a service: requests out, and what it knows back.
 
 use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, ToInit};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -22,34 +22,52 @@ pub enum Pid1Error {
     Await,
 }
 
-/// The socket, used by one thread at a time.
+/// The socket. Questions are asked by one thread at a time.
 #[derive(Debug)]
-pub struct Pid1(Mutex<OwnedFd>);
+pub struct Pid1 {
+    socket: OwnedFd,
+    asking: Mutex<()>,
+}
 
 impl Pid1 {
     /// Takes over the socket.
     pub fn new(socket: OwnedFd) -> Self {
-        Self(Mutex::new(socket))
+        Self { socket, asking: Mutex::new(()) }
     }
 
     /// Tells PID 1 something.
     pub fn tell(&self, message: &ToInit) -> Result<(), Pid1Error> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        send(&socket, message)
+        send(&self.socket, message)
+    }
+
+    /// Waits for the next message, for a service that asks no questions.
+    pub fn next(&self) -> Result<FromInit, Pid1Error> {
+        let mut buffer = [0; MAX_MESSAGE];
+        loop {
+            match rustix::io::read(&self.socket, &mut buffer) {
+                Ok(0) | Err(_) => return Err(Pid1Error::Await),
+                Ok(count) => {
+                    if let Some(message) = ipc::decode(&buffer[..count]) {
+                        return Ok(message);
+                    }
+                }
+            }
+        }
     }
 
     /// Asks PID 1 for all it knows; with `memory` also for what it and its services take.
     pub fn ask(&self, memory: bool) -> Result<Vec<FromInit>, Pid1Error> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        send(&socket, &ToInit::Ask { memory })?;
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = &self.socket;
+        send(socket, &ToInit::Ask { memory })?;
         let mut messages = Vec::new();
         let mut buffer = [0; MAX_MESSAGE];
         while messages.len() < MOST_MESSAGES {
-            let mut fds = [PollFd::new(&*socket, PollFlags::IN)];
+            let mut fds = [PollFd::new(socket, PollFlags::IN)];
             if rustix::event::poll(&mut fds, Some(&ANSWERS_WITHIN)) != Ok(1) {
                 return Err(Pid1Error::Await);
             }
-            let count = rustix::io::read(&*socket, &mut buffer).map_err(|_| Pid1Error::Await)?;
+            let count = rustix::io::read(socket, &mut buffer).map_err(|_| Pid1Error::Await)?;
             match ipc::decode(&buffer[..count]) {
                 Some(FromInit::End) => return Ok(messages),
                 Some(message) => messages.push(message),

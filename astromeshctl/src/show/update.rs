@@ -1,0 +1,167 @@
+//! `update status`, `update check`, `update history`: slots, releases and how attempts ended.
+
+use super::{Look, cell, table};
+use crate::terminal::clean;
+use astromesh_proto::boot_entry::BootEntry;
+use astromesh_proto::update::{Attempt, Outcome, Release, Slots, State};
+use comfy_table::{Cell, Color};
+
+/// A release, as it would be installed.
+pub fn release(release: &Release, look: Look) -> String {
+    let mut rows = table(look, &["release", ""]);
+    rows.set_header([cell("release"), cell(&release.version.to_string())]);
+    for (name, value) in [
+        ("digest", release.digest.clone()),
+        ("root hash", release.root_hash.clone()),
+        ("kernel", release.kernel.clone()),
+        ("runtime", release.runtime.clone()),
+        ("bytes", release.size.to_string()),
+    ] {
+        rows.add_row([cell(name), cell(&value)]);
+    }
+    format!("{rows}\n")
+}
+
+/// Both slots, the policy, the last attempt.
+pub fn update_status(state: &State, look: Look) -> String {
+    let mut text = String::new();
+    match &state.slots {
+        Some(slots) => {
+            text += &format!("{}\n", entries(slots, look));
+            if let Some(floor) = slots.floor {
+                text += &format!("nothing older than {floor} is installed any more\n");
+            }
+        }
+        None => text += "the slots of this node can't be looked at; see the log\n",
+    }
+    text += &format!("updates: {}\n", clean(&state.policy));
+    if let Some(last) = state.attempts.first() {
+        text += &format!(
+            "last attempt: {} -> {}: {}: {}\n",
+            last.from,
+            last.release.version,
+            outcome(last.outcome).0,
+            clean(&last.reason)
+        );
+    }
+    text
+}
+
+/// Attempts, newest first.
+pub fn history(attempts: &[Attempt], look: Look) -> String {
+    if attempts.is_empty() {
+        return "no update was ever tried on this node\n".to_owned();
+    }
+    let mut rows = table(look, &["began (UTC)", "from", "to", "", "bytes fetched", "why"]);
+    for attempt in attempts {
+        let (word, colour) = outcome(attempt.outcome);
+        rows.add_row([
+            cell(&date(attempt.began)),
+            cell(&attempt.from.to_string()),
+            cell(&attempt.release.version.to_string()),
+            Cell::new(word).fg(colour),
+            cell(&format!("{} of {}", attempt.moved, attempt.release.size)),
+            cell(&attempt.reason),
+        ]);
+    }
+    format!("{rows}\n")
+}
+
+fn entries(slots: &Slots, look: Look) -> comfy_table::Table {
+    let mut rows = table(look, &["release", "", "boot entry", "slot"]);
+    for entry in &slots.entries {
+        let (word, colour) = standing(entry, slots);
+        let partition = |kind: &str| {
+            let label = format!("{kind}_{}", entry.version);
+            slots.partitions.iter().find(|slot| slot.label == label).map(|slot| slot.number.to_string())
+        };
+        let place = match (partition("root"), partition("verity")) {
+            (Some(root), Some(verity)) => format!("partitions {root} and {verity}"),
+            _ => "not whole".to_owned(),
+        };
+        rows.add_row([
+            cell(&entry.version.to_string()),
+            Cell::new(word).fg(colour),
+            cell(&entry.to_string()),
+            cell(&place),
+        ]);
+    }
+    rows
+}
+
+fn standing(entry: &BootEntry, slots: &Slots) -> (String, Color) {
+    let runs = entry.version == slots.running;
+    match entry.tries {
+        None if runs => ("runs, kept".to_owned(), Color::Green),
+        None => ("kept".to_owned(), Color::Green),
+        Some(tries) if tries.left == 0 && !runs => ("failed".to_owned(), Color::Red),
+        Some(tries) if runs => (format!("runs, on trial, {} tries left", tries.left), Color::Yellow),
+        Some(tries) => (format!("waits for a restart, {} tries left", tries.left), Color::Cyan),
+    }
+}
+
+fn outcome(outcome: Outcome) -> (&'static str, Color) {
+    match outcome {
+        Outcome::Staging => ("being fetched", Color::Cyan),
+        Outcome::Installing => ("being installed", Color::Cyan),
+        Outcome::Trying => ("on trial", Color::Yellow),
+        Outcome::Kept => ("kept", Color::Green),
+        Outcome::RolledBack => ("rolled back", Color::Red),
+        Outcome::Failed => ("failed", Color::Red),
+    }
+}
+
+/// Seconds since 1970 as a date. (Days to a civil date as in Howard Hinnant's "chrono-Compatible Low-Level Date
+/// Algorithms".)
+fn date(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots() -> Slots {
+        let entry = |name| BootEntry::parse(name).unwrap();
+        let slot = |label: &str, number| astromesh_proto::update::SlotPartition {
+            label: label.to_owned(),
+            number,
+            partuuid: String::new(),
+        };
+        Slots {
+            running: "0.2.0".parse().unwrap(),
+            counted: Some(entry("astromesh_0.2.0+2-1.efi")),
+            entries: vec![entry("astromesh_0.2.0+2-1.efi"), entry("astromesh_0.1.0.efi")],
+            partitions: vec![slot("root_0.1.0", 2), slot("verity_0.1.0", 3), slot("root_0.2.0", 4)],
+            floor: Some("0.1.0".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_status_tells_what_runs_what_is_on_trial_and_what_is_not_whole() {
+        let state = State { slots: Some(slots()), policy: "a drive".to_owned(), attempts: Vec::new() };
+        let text = update_status(&state, Look { colour: false });
+        let line = |version: &str| text.lines().find(|line| line.contains(version)).unwrap().to_owned();
+        assert!(line("astromesh_0.2.0").contains("runs, on trial, 2 tries left"), "{text}");
+        assert!(line("astromesh_0.2.0").contains("not whole"), "{text}");
+        assert!(line("astromesh_0.1.0").contains("kept") && line("astromesh_0.1.0").contains("2 and 3"), "{text}");
+        assert!(text.contains("nothing older than 0.1.0"), "{text}");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01 00:00");
+        assert_eq!(date(951_782_400), "2000-02-29 00:00");
+        assert_eq!(date(1_795_507_140), "2026-11-24 06:39");
+        assert_eq!(date(4_102_444_799), "2099-12-31 23:59");
+    }
+}

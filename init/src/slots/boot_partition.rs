@@ -1,0 +1,123 @@
+//! The boot partition: a FAT that firmware reads, on which each name is a decision.
+//!
+//! What is done to it is behind a trait, because what matters is what happens when each step fails or power goes in the
+//! middle of it; a table test walks that on a partition in memory ([`super::judge`]).
+
+use crate::boot::disk;
+use astromesh_proto::boot_entry::{BootEntry, FOLDER};
+use astromesh_verity::Uuid;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+/// The type of an EFI system partition (UEFI Specification 2.10, table 5.7).
+pub const TYPE_ESP: Uuid = Uuid::from_u128(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b);
+
+/// Where it is mounted, in this process's own namespace.
+pub const MOUNTED_ON: &str = "/run/esp";
+
+/// Why the boot partition can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EspError {
+    /// There is none.
+    #[error("the disk {0} has no EFI system partition: this node was not installed from an image with one")]
+    Find(String),
+    /// It can't be mounted.
+    #[error("the boot partition {device} can't be mounted: {cause}; run fsck.fat on the disk of this node elsewhere")]
+    Mount {
+        /// Its device.
+        device: String,
+        /// Why.
+        cause: Errno,
+    },
+    /// Its entries can't be listed.
+    #[error("the boot entries can't be listed: {0}")]
+    List(std::io::Error),
+    /// An entry can't be renamed.
+    #[error("the boot entry {from} can't be renamed to {to}: {cause}")]
+    Rename {
+        /// As it is.
+        from: BootEntry,
+        /// As it should be.
+        to: BootEntry,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// It was renamed, and is not there.
+    #[error("the boot entry {0} is not there after it was renamed: the boot partition is damaged")]
+    Check(BootEntry),
+    /// It can't be written out.
+    #[error("the boot partition can't be written out: {0}")]
+    Sync(std::io::Error),
+}
+
+/// What the boot loader reads.
+pub trait BootPartition {
+    /// Our entries, newest release first.
+    fn entries(&mut self) -> Result<Vec<BootEntry>, EspError>;
+    /// Renames one, in memory first.
+    fn rename(&mut self, from: &BootEntry, to: &BootEntry) -> Result<(), EspError>;
+    /// Writes everything out to the disk.
+    fn sync(&mut self) -> Result<(), EspError>;
+}
+
+/// The node's own, mounted.
+pub struct Esp {
+    folder: OwnedFd,
+}
+
+impl Esp {
+    /// Mounts the boot partition of a disk. The process must be in a mount namespace of its own.
+    pub fn mount(disk: &str, writable: bool) -> Result<Self, EspError> {
+        let partition = disk::find(disk, |entry| entry.type_guid == TYPE_ESP)
+            .ok_or_else(|| EspError::Find(disk.to_owned()))?;
+        let device = partition.device.to_string_lossy().into_owned();
+        let failed = |cause| EspError::Mount { device: device.clone(), cause };
+        let source = CString::new(device.as_bytes()).map_err(|_| failed(Errno::INVAL))?;
+        let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        if writable {
+            // Names are written out as they change, not when the kernel finds time for it.
+            flags |= MountFlags::DIRSYNC;
+        } else {
+            flags |= MountFlags::RDONLY;
+        }
+        let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+        rustix::mount::mount_change(c"/", private).map_err(failed)?;
+        mount(source.as_c_str(), MOUNTED_ON, c"vfat", flags, c"umask=0077,errors=remount-ro").map_err(failed)?;
+        Self::at_mount_point()
+    }
+
+    /// The one that is mounted already.
+    pub fn at_mount_point() -> Result<Self, EspError> {
+        let path = format!("{MOUNTED_ON}/{FOLDER}");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .map_err(|cause| EspError::List(cause.into()))?;
+        Ok(Self { folder })
+    }
+}
+
+impl BootPartition for Esp {
+    fn entries(&mut self) -> Result<Vec<BootEntry>, EspError> {
+        let listed = std::fs::read_dir(format!("{MOUNTED_ON}/{FOLDER}")).map_err(EspError::List)?;
+        let mut entries = Vec::new();
+        for file in listed {
+            let name = file.map_err(EspError::List)?.file_name();
+            entries.extend(name.to_str().and_then(BootEntry::parse));
+        }
+        // Newest first; of one release the entry that is kept before one that counts.
+        entries.sort_unstable_by(|one, two| two.version.cmp(&one.version).then(one.tries.cmp(&two.tries)));
+        Ok(entries)
+    }
+
+    fn rename(&mut self, from: &BootEntry, to: &BootEntry) -> Result<(), EspError> {
+        rustix::fs::renameat(&self.folder, from.to_string(), &self.folder, to.to_string())
+            .map_err(|cause| EspError::Rename { from: *from, to: *to, cause: cause.into() })
+    }
+
+    fn sync(&mut self) -> Result<(), EspError> {
+        rustix::fs::syncfs(&self.folder).map_err(|cause| EspError::Sync(cause.into()))
+    }
+}

@@ -1,0 +1,200 @@
+//! The whole life of an update on a boot partition in memory and a boot loader of a few lines: each count, each step
+//! failing, power going at each step. The gate boots real firmware; this walks what it can't.
+
+use super::*;
+use std::io;
+
+/// What a step of the boot partition does instead of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It fails, with nothing changed.
+    Error,
+    /// Power goes before it.
+    CutBefore,
+    /// Power goes right after it.
+    CutAfter,
+}
+
+/// A boot partition in memory. What is renamed is on the disk only after a sync, or by luck.
+#[derive(Debug, Clone)]
+struct Memory {
+    cached: Vec<BootEntry>,
+    disk: Vec<BootEntry>,
+    /// The number of the step that has a fault.
+    fault: Option<(u32, Fault)>,
+    step: u32,
+    /// Whether power is gone: nothing reaches the disk any more.
+    dark: bool,
+}
+
+impl Memory {
+    fn new(names: &[&str]) -> Self {
+        let entries: Vec<_> = names.iter().map(|name| BootEntry::parse(name).unwrap()).collect();
+        Self { cached: entries.clone(), disk: entries, fault: None, step: 0, dark: false }
+    }
+
+    fn step(&mut self, work: impl FnOnce(&mut Self)) -> Result<(), EspError> {
+        self.step += 1;
+        let fault = self.fault.filter(|(number, _)| *number == self.step).map(|(_, fault)| fault);
+        if self.dark || fault == Some(Fault::CutBefore) {
+            self.dark = true;
+            return Err(EspError::Sync(io::ErrorKind::BrokenPipe.into()));
+        }
+        if fault == Some(Fault::Error) {
+            return Err(EspError::Sync(io::ErrorKind::Other.into()));
+        }
+        work(self);
+        self.dark = fault == Some(Fault::CutAfter);
+        Ok(())
+    }
+
+    /// The boot loader: the newest entry that has tries left, else the newest; counts down; tells which it counts.
+    fn boot(&mut self) -> (Version, Option<BootEntry>) {
+        self.cached = self.disk.clone();
+        (self.dark, self.step) = (false, 0);
+        let order = |entry: &BootEntry| (entry.is_bootable(), entry.version);
+        let index = (0..self.disk.len()).max_by_key(|&index| order(&self.disk[index])).unwrap();
+        if let Some(Tries { left, done }) = self.disk[index].tries {
+            self.disk[index].tries = Some(Tries { left: left.saturating_sub(1), done: done + 1 });
+        }
+        self.cached = self.disk.clone();
+        let started = self.disk[index];
+        (started.version, started.tries.is_some().then_some(started))
+    }
+}
+
+impl BootPartition for Memory {
+    fn entries(&mut self) -> Result<Vec<BootEntry>, EspError> {
+        self.step(|_| ())?;
+        Ok(self.cached.clone())
+    }
+
+    fn rename(&mut self, from: &BootEntry, to: &BootEntry) -> Result<(), EspError> {
+        self.step(|memory| {
+            if let Some(entry) = memory.cached.iter_mut().find(|entry| *entry == from) {
+                *entry = *to;
+            }
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), EspError> {
+        self.step(|memory| memory.disk = memory.cached.clone())
+    }
+}
+
+fn version(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+fn slots(labels: &[&str]) -> Vec<SlotPartition> {
+    let one = |(number, label): (u32, &&str)| SlotPartition {
+        label: (*label).to_owned(),
+        number,
+        partuuid: String::new(),
+    };
+    (2..).zip(labels).map(one).collect()
+}
+
+const KEPT_ONE: &str = "astromesh_0.1.0.efi";
+const NEW: &str = "astromesh_0.2.0+3-0.efi";
+
+#[test]
+fn a_release_that_is_never_healthy_is_tried_three_times_and_then_the_old_one_runs() {
+    let mut esp = Memory::new(&[KEPT_ONE, NEW]);
+    let started: Vec<_> = (0..6).map(|_| esp.boot().0.to_string()).collect();
+    assert_eq!(started, ["0.2.0", "0.2.0", "0.2.0", "0.1.0", "0.1.0", "0.1.0"]);
+    assert!(esp.disk.contains(&BootEntry::parse("astromesh_0.2.0+0-3.efi").unwrap()));
+}
+
+#[test]
+fn twin_a_release_without_a_count_is_tried_for_ever() {
+    let mut esp = Memory::new(&[KEPT_ONE, "astromesh_0.2.0.efi"]);
+    assert!((0..50).all(|_| esp.boot().0 == version("0.2.0")));
+}
+
+#[test]
+fn a_release_that_is_healthy_at_its_last_try_is_kept() {
+    for failures in 0..3 {
+        let mut esp = Memory::new(&[KEPT_ONE, NEW]);
+        for _ in 0..failures {
+            esp.boot();
+        }
+        let (running, counted) = esp.boot();
+        assert!(keep(&mut esp, running, counted).unwrap().is_some());
+        assert!((0..5).all(|_| esp.boot() == (version("0.2.0"), None)), "after {failures}");
+    }
+}
+
+#[test]
+fn every_step_of_a_blessing_may_fail_or_lose_power_at_every_count() {
+    for tries_before in 1..=3_u32 {
+        for step in 1..=4 {
+            for fault in [Fault::Error, Fault::CutBefore, Fault::CutAfter] {
+                let name = format!("astromesh_0.2.0+{tries_before}-{}.efi", 3 - tries_before);
+                let mut esp = Memory::new(&[KEPT_ONE, &name]);
+                let (running, counted) = esp.boot();
+                assert_eq!(running, version("0.2.0"));
+                esp.fault = Some((step, fault));
+                let mut blessed = keep(&mut esp, running, counted).is_ok();
+                esp.fault = None;
+                // PID 1 tries again in the same life, unless power is gone.
+                if !blessed && !esp.dark {
+                    blessed = keep(&mut esp, running, counted).is_ok();
+                }
+                // The old release's entry is never touched, and there is always something to start.
+                assert!(esp.disk.contains(&BootEntry::parse(KEPT_ONE).unwrap()), "{step} {fault:?}");
+                assert_eq!(esp.disk.len(), 2);
+                // A blessing that was reported holds whatever comes.
+                if blessed {
+                    assert!(esp.disk.contains(&BootEntry::blessed(running)), "{step} {fault:?}");
+                }
+                // Whoever tries again at the next start, if there is one, ends in one of the two good states.
+                let (next, counted) = esp.boot();
+                if next == running {
+                    keep(&mut esp, next, counted).unwrap();
+                }
+                let settled = esp.boot();
+                assert!(settled == (version("0.2.0"), None) || settled == (version("0.1.0"), None), "{settled:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_release_that_is_kept_needs_no_change_and_one_that_is_gone_is_an_error() {
+    let entry = |name| BootEntry::parse(name).unwrap();
+    let counted = entry("astromesh_0.2.0+2-1.efi");
+    let (one, two) = (entry(KEPT_ONE), entry("astromesh_0.2.0.efi"));
+    assert_eq!(bless(&[two, one], version("0.2.0"), None), Ok(None));
+    assert_eq!(bless(&[two, one], version("0.2.0"), Some(counted)), Ok(None));
+    assert_eq!(bless(&[two, counted, one], version("0.2.0"), Some(counted)), Ok(None), "both names");
+    assert_eq!(bless(&[one], version("0.2.0"), Some(counted)), Err(BlessError::FindEntry(counted)));
+}
+
+#[test]
+fn a_rollback_starts_the_other_slot_at_once_and_from_then_on() {
+    for name in ["astromesh_0.2.0.efi", "astromesh_0.2.0+3-0.efi"] {
+        let mut esp = Memory::new(&[KEPT_ONE, name]);
+        let (running, _) = esp.boot();
+        let there = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
+        let (change, other) = rollback(&esp.entries().unwrap(), running, &there).unwrap();
+        assert_eq!(other, version("0.1.0"));
+        carry_out(&mut esp, &change).unwrap();
+        assert!((0..5).all(|_| esp.boot() == (version("0.1.0"), None)));
+    }
+}
+
+#[test]
+fn a_rollback_that_leads_nowhere_says_why_and_changes_nothing() {
+    let entries = |names: &[&str]| -> Vec<_> { names.iter().map(|name| BootEntry::parse(name).unwrap()).collect() };
+    let both = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
+    let (one, two) = (version("0.1.0"), version("0.2.0"));
+    let judged = |names: &[&str], running, there: &[SlotPartition]| rollback(&entries(names), running, there);
+    assert!(judged(&[KEPT_ONE, "astromesh_0.2.0.efi"], two, &both).is_ok(), "the twin");
+    assert_eq!(judged(&["astromesh_0.2.0.efi"], two, &both), Err(RollbackError::FindOther(two)));
+    let bad = ["astromesh_0.2.0+0-3.efi", KEPT_ONE];
+    assert_eq!(judged(&bad, one, &both), Err(RollbackError::TriesLeft(two)));
+    let half = slots(&["root_0.1.0", "_empty", "root_0.2.0", "verity_0.2.0"]);
+    assert_eq!(judged(&[KEPT_ONE, "astromesh_0.2.0.efi"], two, &half), Err(RollbackError::FindSlot(one)));
+    assert_eq!(judged(&[KEPT_ONE], two, &both), Err(RollbackError::FindRunning(two)));
+}

@@ -1,0 +1,187 @@
+//! The one-shot `slots` process: looks at the slots, has the idle one written, keeps or gives up the release that runs.
+//!
+//! PID 1 starts it, one at a time, in namespaces of its own and without any network. It is the only code that writes to
+//! the boot partition, and the only one that starts a foreign program with rights (`systemd-sysupdate`, which writes the
+//! idle slot). It believes nobody: what is to be installed is verified here once more, with the keys of the machine-config,
+//! whatever the service that fetched it has verified before.
+//!
+//! What it found lies in `/run/node/slots` for those who tell it; why it could not do its work, in `/run/node/said`.
+
+mod boot_partition;
+mod drive;
+mod floor;
+mod inspect;
+mod install;
+mod judge;
+mod staged;
+mod transfers;
+
+use crate::log_sink;
+use crate::service::{self, BecomeError};
+use crate::view::ViewError;
+use astromesh_proto::boot_entry::BootEntry;
+use astromesh_proto::ipc::SlotsWork;
+use astromesh_proto::update::SAID_FILE;
+use astromesh_proto::version::Version;
+use boot_partition::{BootPartition, Esp, EspError};
+use rustix::thread::CapabilitySet;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+pub use boot_partition::TYPE_ESP;
+pub use staged::{Candidate, EVIDENCE, KINDS, RefuseError, STAGE};
+
+/// Exit code: it is done; when looking, the release that runs is kept.
+pub const EXIT_DONE: i32 = 0;
+/// Exit code: it could not be done, and nothing that runs has changed.
+const EXIT_NOT_DONE: i32 = 1;
+/// Exit code when looking: the release that runs is on trial.
+pub const EXIT_ON_TRIAL: i32 = 10;
+
+/// Where the public keys lie, one file each, written by the `config` process for this one.
+pub const KEYS: &str = "/run/config/slots";
+/// [`KEYS`], as PID 1 makes it.
+pub const KEYS_FOLDER: &std::ffi::CStr = c"/run/config/slots";
+
+/// Which disk the root is on, written by PID 1.
+pub const DISK_FILE: &str = "/run/node/disk";
+
+/// Why the work could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotsError {
+    /// PID 1 did not say what to do.
+    #[error("what is to be done was not said")]
+    ReadWork,
+    /// The release that runs is not known.
+    #[error("/etc/os-release names no IMAGE_VERSION of the form 1.2.3: the image was put together wrongly")]
+    ReadVersion,
+    /// The disk is not known.
+    #[error("{DISK_FILE} names no disk with a partition table: PID 1 found no verified root")]
+    FindDisk,
+    /// The boot partition.
+    #[error(transparent)]
+    UseBootPartition(#[from] EspError),
+    /// Rights could not be given up.
+    #[error("rights could not be given up: {0}")]
+    GiveUpRights(#[from] BecomeError),
+    /// What was found could not be written down.
+    #[error("{path} can't be written: {cause}")]
+    WriteDown {
+        /// Where.
+        path: &'static str,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A release can't be kept.
+    #[error("this release can't be kept: {0}")]
+    Keep(#[from] judge::KeepError),
+    /// The other slot can't be gone back to.
+    #[error("no rollback: {0}")]
+    Rollback(#[from] judge::RollbackError),
+    /// What is to be installed is refused, or could not be written.
+    #[error(transparent)]
+    Install(#[from] install::InstallError),
+    /// A drive could not be taken from.
+    #[error(transparent)]
+    TakeDrive(#[from] drive::DriveError),
+    /// The view of the installer could not be made.
+    #[error(transparent)]
+    BuildView(#[from] ViewError),
+}
+
+/// The process.
+pub fn main() -> i32 {
+    if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
+        log_sink::start("slots", kmsg);
+    }
+    match carry_out() {
+        Ok(code) => code,
+        Err(error) => {
+            log::error!("{error}");
+            // Only what says so to a person; nobody decides by it.
+            let _ = std::fs::write(SAID_FILE, error.to_string());
+            EXIT_NOT_DONE
+        }
+    }
+}
+
+fn carry_out() -> Result<i32, SlotsError> {
+    let work = match std::env::args().nth(1).as_deref() {
+        Some("inspect") => SlotsWork::Inspect,
+        Some("install") => SlotsWork::Install,
+        Some("bless") => SlotsWork::Bless,
+        Some("rollback") => SlotsWork::Rollback,
+        Some("take-drive") => SlotsWork::TakeDrive,
+        _ => return Err(SlotsError::ReadWork),
+    };
+    let node = Node::read()?;
+    match work {
+        SlotsWork::Install => return install::run(&node).map(|()| EXIT_DONE),
+        SlotsWork::TakeDrive => return Ok(drive::take().map(|()| EXIT_DONE)?),
+        _ => {}
+    }
+    let mut esp = Esp::mount(&node.disk, work != SlotsWork::Inspect)?;
+    let counted = inspect::counted_by_the_loader(node.running);
+    service::become_service(0, CapabilitySet::empty())?;
+    match work {
+        SlotsWork::Bless => {
+            bless(&mut esp, &node, counted)?;
+            inspect::write_down(&mut esp, &node, None)?;
+            Ok(EXIT_DONE)
+        }
+        SlotsWork::Rollback => {
+            rollback(&mut esp, &node)?;
+            inspect::write_down(&mut esp, &node, None)?;
+            Ok(EXIT_DONE)
+        }
+        _ => {
+            inspect::write_down(&mut esp, &node, counted)?;
+            Ok(if counted.is_some() { EXIT_ON_TRIAL } else { EXIT_DONE })
+        }
+    }
+}
+
+/// Keeps the release that runs: takes the count out of its entry's name, then raises the floor. In this order, and either
+/// may have been done by an earlier try that power failed in.
+fn bless(esp: &mut impl BootPartition, node: &Node, counted: Option<BootEntry>) -> Result<(), SlotsError> {
+    if let Some(change) = judge::keep(esp, node.running, counted)? {
+        log::info!("{} is kept: {} is {} now", node.running, change.from, change.to);
+    }
+    let before = floor::read(Path::new(floor::FILE));
+    if before.is_none_or(|floor| floor < node.running) {
+        floor::raise(Path::new(floor::FILE), node.running)
+            .map_err(|cause| SlotsError::WriteDown { path: floor::FILE, cause })?;
+        log::info!("nothing older than {} is installed from now on", node.running);
+    }
+    Ok(())
+}
+
+/// Makes the boot loader start the other slot from now on.
+fn rollback(esp: &mut impl BootPartition, node: &Node) -> Result<(), SlotsError> {
+    let partitions = inspect::partitions(&node.disk);
+    let (change, other) = judge::rollback(&esp.entries()?, node.running, &partitions)?;
+    judge::carry_out(esp, &change)?;
+    log::warn!("{} gives up its place to {other}, as the operator asked", node.running);
+    Ok(())
+}
+
+/// What must be known of the node before anything else.
+pub struct Node {
+    /// The release that runs.
+    pub running: Version,
+    /// The disk that the root is on, as in `/sys/block`.
+    pub disk: String,
+}
+
+impl Node {
+    fn read() -> Result<Self, SlotsError> {
+        let disk = std::fs::read_to_string(DISK_FILE).map_err(|_| SlotsError::FindDisk)?;
+        Ok(Self { running: running_version().ok_or(SlotsError::ReadVersion)?, disk })
+    }
+}
+
+/// The version of the release that runs: `IMAGE_VERSION` of its own, verified root.
+pub fn running_version() -> Option<Version> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("IMAGE_VERSION="))?.trim_matches('"').parse().ok()
+}

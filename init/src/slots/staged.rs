@@ -1,0 +1,131 @@
+//! A release that may be installed: what its signed manifest says, read strictly, and where its files are staged.
+//!
+//! The service that fetches and the process that installs both use this, so that neither has an opinion of its own on what
+//! a release is. A [`Candidate`] is only made from a manifest that a trusted key has signed.
+
+use astromesh_oci::manifest::{self, Layer};
+use astromesh_oci::{Kind, Verified};
+use astromesh_proto::boot_entry::PREFIX;
+use astromesh_proto::update::{Release, Slots};
+use astromesh_proto::version::Version;
+use astromesh_verity::{RootHash, partition_uuids};
+
+/// Where releases are staged: made by PID 1, written by `update`.
+pub const STAGE: &str = "/var/lib/update/stage";
+
+/// Name of the file that proves whose release is staged.
+pub const EVIDENCE: &str = "evidence";
+
+/// The machine that a release must be for.
+pub const ARCHITECTURE: &str = "x86_64";
+
+/// The layers that are installed.
+pub const KINDS: [Kind; 3] = [Kind::Verity, Kind::Root, Kind::Uki];
+
+/// Why a release is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefuseError {
+    /// Its manifest lacks something, or says something that is none.
+    #[error("its manifest does not say {0}: it was pushed by something else than `cargo xtask push`")]
+    ReadManifest(&'static str),
+    /// For another machine.
+    #[error("it is for {0}, this node is {ARCHITECTURE}")]
+    MatchArchitecture(String),
+    /// It runs already.
+    #[error("{0} runs already")]
+    Running(Version),
+    /// It is older than what runs.
+    #[error("it is {0}, older than {1}, which runs; to go back to the other slot, use `update rollback`")]
+    Older(Version, Version),
+    /// It is older than the floor.
+    #[error("it is {0}, and nothing older than {1} is installed on this node any more")]
+    Floor(Version, Version),
+    /// The other slot has it.
+    #[error("{0} is installed already, and has {1}; restart the node to start it")]
+    Installed(Version, String),
+}
+
+/// A release, by its signed manifest.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its version.
+    pub version: Version,
+    /// Its root hash.
+    pub root_hash: RootHash,
+    /// The files that are installed, in the order of [`KINDS`].
+    pub layers: [Layer; 3],
+    /// What is told of it.
+    pub release: Release,
+}
+
+impl Candidate {
+    /// Reads a signed manifest.
+    pub fn read(verified: &Verified) -> Result<Self, RefuseError> {
+        let signed = verified.manifest();
+        let note = |key: &str| signed.annotations.get(key).map(String::as_str);
+        let version = note(manifest::VERSION).and_then(|text| text.parse().ok());
+        let version: Version = version.ok_or(RefuseError::ReadManifest("its version"))?;
+        let root_hash = note(manifest::ROOT_HASH).and_then(|text| text.parse().ok());
+        let root_hash: RootHash = root_hash.ok_or(RefuseError::ReadManifest("its root hash"))?;
+        let architecture = note(manifest::ARCHITECTURE).ok_or(RefuseError::ReadManifest("its architecture"))?;
+        if architecture != ARCHITECTURE {
+            return Err(RefuseError::MatchArchitecture(architecture.chars().take(32).collect()));
+        }
+        let layer = |kind: Kind| signed.layers.iter().find(|layer| layer.kind == kind).cloned();
+        let all = || Some([layer(KINDS[0])?, layer(KINDS[1])?, layer(KINDS[2])?]);
+        let layers = all().ok_or(RefuseError::ReadManifest("where its root, hash tree and kernel image are"))?;
+        let short = |key| note(key).unwrap_or_default().chars().take(64).collect();
+        let release = Release {
+            version,
+            digest: verified.digest().to_string(),
+            root_hash: root_hash.to_string(),
+            kernel: short(manifest::KERNEL),
+            runtime: short(manifest::RUNTIME),
+            size: layers.iter().map(|layer| layer.size).sum(),
+        };
+        Ok(Self { version, root_hash, layers, release })
+    }
+
+    /// Whether it may be installed on a node that runs `running`.
+    pub fn judge(&self, running: Version, floor: Option<Version>, slots: Option<&Slots>) -> Result<(), RefuseError> {
+        if self.version == running {
+            return Err(RefuseError::Running(running));
+        }
+        if self.version < running {
+            return Err(RefuseError::Older(self.version, running));
+        }
+        if let Some(floor) = floor.filter(|floor| self.version < *floor) {
+            return Err(RefuseError::Floor(self.version, floor));
+        }
+        // What waits for its first start would only be written once more. One that failed may be: it is asked for.
+        let entries = slots.map(|slots| slots.entries.as_slice()).unwrap_or_default();
+        let waiting = entries.iter().find(|entry| entry.version == self.version && entry.is_bootable());
+        match waiting {
+            Some(entry) => {
+                let tries = entry.tries.map_or("no count".to_owned(), |tries| format!("{} tries left", tries.left));
+                Err(RefuseError::Installed(self.version, tries))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The name under which a layer is staged: the version, and for a partition its PARTUUID, as `systemd-sysupdate`
+    /// reads them out of it.
+    pub fn file_name(&self, kind: Kind) -> String {
+        let (version, ids) = (self.version, partition_uuids(&self.root_hash));
+        match kind {
+            Kind::Root => format!("{PREFIX}{version}_{}.root", ids.root.simple()),
+            Kind::Verity => format!("{PREFIX}{version}_{}.verity", ids.verity.simple()),
+            _ => format!("{PREFIX}{version}.efi"),
+        }
+    }
+
+    /// The layer of a kind that is installed.
+    pub fn layer(&self, kind: Kind) -> &Layer {
+        let index = KINDS.iter().position(|one| *one == kind).unwrap_or_default();
+        &self.layers[index]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! One update from beginning to end: verify, fetch, verify again, have it installed, restart.
+//!
+//! Until the last step nothing that runs has changed, and until the one before it nothing that the boot loader looks at;
+//! so every refusal says so, and every step may be the last before a power cut.
+
+use super::origin::{self, Found};
+use super::{Shared, lock};
+use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE};
+use astromesh_oci::{ChunkIndex, Kind, Progress, Seed, fetch_chunk_index, fetch_layer};
+use astromesh_proto::ipc::{SlotsWork, ToInit};
+use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::TryLockError;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What must be left on `/var` beside what is staged: the agents live there too.
+const LEFT_ON_VAR: u64 = 8 << 20;
+
+/// What is to be done.
+pub struct Job {
+    /// Where the release is.
+    pub origin: Origin,
+    /// Stop before anything is written.
+    pub dry_run: bool,
+    /// Restart the machine once it is installed.
+    pub restart: bool,
+    /// Nobody asked for it just now: a release that failed here before is not tried again.
+    pub resumed: bool,
+}
+
+/// Told how far it is: step, bytes done, bytes in all.
+type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
+
+/// What there is to install.
+pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
+    match find(shared, origin) {
+        Ok((_, candidate)) => match candidate.judge(shared.running, floor(shared), shared.slots().as_ref()) {
+            Ok(()) => UpdateAnswer::Found(candidate.release),
+            Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
+        },
+        Err(reason) => UpdateAnswer::Refused(reason),
+    }
+}
+
+/// Updates.
+pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> UpdateAnswer {
+    let _busy = match shared.busy.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            return UpdateAnswer::Refused("an update is under way; `update status` tells how far it is".to_owned());
+        }
+    };
+    match try_apply(shared, job, tell) {
+        Ok(answer) => answer,
+        Err(reason) => {
+            log::warn!("{reason}");
+            shared.end(Outcome::Failed, &reason);
+            UpdateAnswer::Refused(reason)
+        }
+    }
+}
+
+/// Goes on with an attempt that was interrupted.
+pub fn resume(shared: &Shared) {
+    let digest = lock(&shared.record).attempts.first().map(|attempt| attempt.release.digest.clone());
+    let Some(digest) = digest else { return };
+    log::info!("going on with the update to {digest}");
+    let job = Job { origin: Origin::Tag(digest), dry_run: false, restart: true, resumed: true };
+    apply(shared, &job, &mut |_, _, _| ());
+}
+
+/// Goes back to the other slot.
+pub fn rollback(shared: &Shared) -> UpdateAnswer {
+    match shared.have_done(SlotsWork::Rollback) {
+        Ok(()) => UpdateAnswer::Done("the other slot is started now: the node restarts".to_owned()),
+        Err(reason) => UpdateAnswer::Refused(reason),
+    }
+}
+
+fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer, String> {
+    tell(Step::Verify, 0, 0);
+    let (mut found, candidate) = find(shared, &job.origin)?;
+    candidate
+        .judge(shared.running, floor(shared), shared.slots().as_ref())
+        .map_err(|reason| format!("refused: {reason}"))?;
+    if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
+        return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
+    }
+    if job.dry_run {
+        return Ok(UpdateAnswer::Found(candidate.release));
+    }
+    begin(shared, &candidate);
+    clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
+    has_room(&candidate)?;
+    fetch(shared, &mut found, &candidate, tell)?;
+    let evidence = serde_json::to_vec(&found.verified.evidence()).unwrap_or_default();
+    keep(&Path::new(STAGE).join(EVIDENCE), &evidence).map_err(|error| format!("{STAGE} can't be written: {error}"))?;
+
+    tell(Step::Install, 0, candidate.release.size);
+    shared.end(Outcome::Installing, "the idle slot is being written");
+    shared.have_done(SlotsWork::Install)?;
+    shared.end(Outcome::Trying, "it is installed, and waits for a restart");
+    clear_stage_but(&[]).ok();
+    tell(Step::Install, candidate.release.size, candidate.release.size);
+    if !job.restart {
+        return Ok(UpdateAnswer::Done(format!(
+            "{} is installed; restart the node to try it",
+            candidate.version
+        )));
+    }
+    shared.pid1.tell(&ToInit::Reboot).map_err(|error| error.to_string())?;
+    Ok(UpdateAnswer::Done(format!("{} is installed; the node restarts into it", candidate.version)))
+}
+
+fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), String> {
+    let found = origin::find(shared, origin)?;
+    let candidate = Candidate::read(&found.verified).map_err(|reason| format!("refused: {reason}"))?;
+    Ok((found, candidate))
+}
+
+fn floor(shared: &Shared) -> Option<astromesh_proto::version::Version> {
+    shared.slots()?.floor
+}
+
+/// A new attempt, or the interrupted one of the same image.
+fn begin(shared: &Shared, candidate: &Candidate) {
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    shared.note(|record| match record.open() {
+        Some(attempt) if attempt.release.digest == candidate.release.digest => {
+            attempt.outcome = Outcome::Staging;
+        }
+        open => {
+            if let Some(attempt) = open {
+                attempt.outcome = Outcome::Failed;
+                "another update was begun".clone_into(&mut attempt.reason);
+            }
+            record.begin(Attempt {
+                release: candidate.release.clone(),
+                from: shared.running,
+                began,
+                outcome: Outcome::Staging,
+                reason: "it is being fetched".to_owned(),
+                moved: 0,
+                reused: 0,
+                interruptions: 0,
+            });
+        }
+    });
+}
+
+/// Takes away what other attempts left.
+fn clear_stage(candidate: &Candidate) -> io::Result<()> {
+    clear_stage_but(&KINDS.map(|kind| candidate.file_name(kind)))
+}
+
+fn clear_stage_but(kept: &[String]) -> io::Result<()> {
+    for file in std::fs::read_dir(STAGE)? {
+        let file = file?;
+        if !kept.iter().any(|name| *name == *file.file_name().to_string_lossy()) {
+            std::fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// That `/var` holds what is to be staged, before any of it is fetched.
+fn has_room(candidate: &Candidate) -> Result<(), String> {
+    let stat = rustix::fs::statvfs(STAGE).map_err(|error| format!("{STAGE}: {error}"))?;
+    let there = |name: String| std::fs::metadata(Path::new(STAGE).join(name)).map_or(0, |file| file.len());
+    let staged: u64 = KINDS.iter().map(|kind| there(candidate.file_name(*kind))).sum();
+    let needed = (candidate.release.size + LEFT_ON_VAR).saturating_sub(staged);
+    let free = stat.f_bavail * stat.f_frsize;
+    if free >= needed {
+        Ok(())
+    } else {
+        Err(format!("/var has {free} bytes free, {needed} are needed: make room, or use a larger disk"))
+    }
+}
+
+fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'_>) -> Result<(), String> {
+    let index: Option<ChunkIndex> =
+        fetch_chunk_index(&found.verified, &mut *found.source).map_err(|error| error.to_string())?;
+    let (mut done, total) = (0, candidate.release.size);
+    for kind in KINDS {
+        let into = Path::new(STAGE).join(candidate.file_name(kind));
+        let mut seeds = seeds(shared, kind);
+        let fetched = fetch_layer(
+            &found.verified,
+            kind,
+            &mut *found.source,
+            &into,
+            index.as_ref(),
+            &mut seeds,
+            &mut |progress: Progress<'_>| {
+                if let Progress::Layer { done: of_layer, .. } = progress {
+                    tell(Step::Fetch, done + of_layer, total);
+                }
+                ControlFlow::Continue(())
+            },
+        )
+        .map_err(|error| error.to_string())?;
+        done += candidate.layer(kind).size;
+        shared.note(|record| {
+            if let Some(attempt) = record.open() {
+                attempt.moved += fetched.moved;
+                attempt.reused += fetched.reused;
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Where bytes of a layer may lie already: for a root both slots, for a kernel image the boot partition.
+fn seeds(shared: &Shared, kind: Kind) -> Vec<Seed> {
+    let devices = match kind {
+        Kind::Root => &shared.seeds[..2],
+        Kind::Uki => &shared.seeds[2..],
+        _ => &[],
+    };
+    devices.iter().filter_map(|device| Seed::open(File::from(device.as_fd().try_clone_to_owned().ok()?)).ok()).collect()
+}
+
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

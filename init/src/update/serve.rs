@@ -1,0 +1,101 @@
+//! The service's door: a socket that `control` alone may use, one request a connection.
+//!
+//! `control` has the operator's word for it; this asks the kernel who is on the other side, and hangs up on anybody else.
+
+use super::Shared;
+use super::apply::{self, Job};
+use crate::framed::Framed;
+use crate::service;
+use astromesh_proto::frame;
+use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
+use rustix::fs::Mode;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Where it is. PID 1 made the folder for this service.
+pub const SOCKET: &str = "/run/update/socket";
+
+/// Most bytes of a request.
+pub const MAX_REQUEST: usize = 1024;
+/// Most bytes of an answer: the state with every attempt.
+pub const MAX_ANSWER: usize = 128 * 1024;
+
+/// Most connections at one time: one that applies, and some that ask how it stands.
+const MOST_CONNECTIONS: usize = 4;
+/// How long `control` may take to say what it wants, or to take an answer.
+const STALLS_WITHIN: Duration = Duration::from_secs(10);
+/// Stack of a connection's thread, in bytes: TLS with a registry is the deepest of it.
+const STACK: usize = 512 * 1024;
+
+/// Listens, for as long as the service lives.
+pub fn listen(shared: &Arc<Shared>) -> io::Result<()> {
+    let _ = std::fs::remove_file(SOCKET);
+    let listener = UnixListener::bind(SOCKET)?;
+    // Whoever connects is asked for by the kernel's word, not by the file's mode.
+    std::fs::set_permissions(SOCKET, std::fs::Permissions::from_mode(Mode::from_raw_mode(0o666).bits()))?;
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { continue };
+        if !is_control(&stream) {
+            log::warn!("somebody who is not `control` asked; nothing was answered");
+            continue;
+        }
+        if open.fetch_add(1, Ordering::AcqRel) >= MOST_CONNECTIONS {
+            open.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let (shared, counted) = (Arc::clone(shared), Arc::clone(&open));
+        let started = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            if let Err(error) = serve(&shared, stream) {
+                log::warn!("control: {error}");
+            }
+            counted.fetch_sub(1, Ordering::AcqRel);
+        });
+        if started.is_err() {
+            open.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+    Ok(())
+}
+
+fn is_control(stream: &UnixStream) -> bool {
+    let peer = rustix::net::sockopt::socket_peercred(stream);
+    peer.is_ok_and(|peer| peer.uid.as_raw() == service::CONTROL_ID)
+}
+
+fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
+    stream.set_read_timeout(Some(STALLS_WITHIN))?;
+    stream.set_write_timeout(Some(STALLS_WITHIN))?;
+    let mut buffer = [0; MAX_REQUEST];
+    let Some(request) = frame::read::<_, UpdateRequest>(&mut Framed(&mut stream), &mut buffer)? else {
+        return Ok(());
+    };
+    // Somebody who has gone is told nothing more; what he began goes on.
+    let mut tell = |answer: &UpdateAnswer| {
+        let sent = frame::encode_vec(answer, MAX_ANSWER).map(|bytes| stream.write_all(&bytes));
+        matches!(sent, Ok(Ok(())))
+    };
+    match request {
+        UpdateRequest::State => {
+            tell(&UpdateAnswer::State(Box::new(shared.state())));
+        }
+        UpdateRequest::Rollback => {
+            tell(&apply::rollback(shared));
+        }
+        UpdateRequest::Check(origin) => {
+            tell(&apply::check(shared, &origin));
+        }
+        UpdateRequest::Apply { origin, dry_run, restart } => {
+            let job = Job { origin, dry_run, restart, resumed: false };
+            let last = apply::apply(shared, &job, &mut |step, done, total| {
+                tell(&UpdateAnswer::Progress { step, done, total });
+            });
+            tell(&last);
+        }
+    }
+    Ok(())
+}
