@@ -15,7 +15,6 @@ use crate::service;
 use crate::view::{DEVICES, Device, Memory, STRICT, Tree, View};
 use astromesh_oci::{Digest, Evidence, Kind, PublicKey, Verified};
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
-use astromesh_verity::tree::Tree as HashTree;
 use astromesh_verity::{RootHash, Superblock, partition_uuids};
 use rustix::fs::FileType;
 use rustix::mount::mount;
@@ -36,8 +35,8 @@ const DEFINITIONS: &str = "/run/sysupdate.d";
 const TRUSTED: &str = "/run/keys";
 /// Where the floor is, in the installer's view.
 const KEPT: &str = "/run/kept/floor";
-/// Most bytes of a proof: a manifest, a payload and a signature, in base64 or hex.
-const MAX_EVIDENCE: u64 = 512 * 1024;
+/// Most bytes read of a proof: more than a manifest, a payload and a signature may have together.
+const MAX_EVIDENCE: u64 = 128 * 1024;
 
 /// Why nothing was installed.
 #[derive(Debug, thiserror::Error)]
@@ -181,8 +180,8 @@ fn verify(node: &Node) -> Result<Candidate, InstallError> {
     File::open(&path)
         .and_then(|file| file.take(MAX_EVIDENCE).read_to_end(&mut bytes))
         .map_err(|cause| InstallError::ReadFile(EVIDENCE.to_owned(), cause))?;
-    let evidence: Evidence =
-        serde_json::from_slice(&bytes).map_err(|error| InstallError::Verify(error.to_string()))?;
+    let evidence = Evidence::decode(&bytes)
+        .ok_or_else(|| InstallError::Verify("the proof beside it is none".to_owned()))?;
     let verified =
         Verified::from_evidence(&evidence, &keys).map_err(|error| InstallError::Verify(error.to_string()))?;
     let candidate = Candidate::read(&verified)?;

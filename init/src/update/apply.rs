@@ -6,13 +6,13 @@
 use super::origin::{self, Found};
 use super::{Shared, lock};
 use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE};
-use astromesh_oci::{ChunkIndex, Kind, Progress, Seed, fetch_chunk_index, fetch_layer};
+use astromesh_oci::{Kind, Progress, Seed, fetch_index, fetch_layer};
 use astromesh_proto::ipc::{SlotsWork, ToInit};
 use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::TryLockError;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -98,8 +98,7 @@ fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer,
     clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
     has_room(&candidate)?;
     fetch(shared, &mut found, &candidate, tell)?;
-    let evidence = serde_json::to_vec(&found.verified.evidence()).unwrap_or_default();
-    keep(&Path::new(STAGE).join(EVIDENCE), &evidence).map_err(|error| format!("{STAGE} can't be written: {error}"))?;
+    keep(&Path::new(STAGE).join(EVIDENCE), &found.verified.evidence().encode()).map_err(|error| format!("{STAGE} can't be written: {error}"))?;
 
     tell(Step::Install, 0, candidate.release.size);
     shared.end(Outcome::Installing, "the idle slot is being written");
@@ -183,8 +182,11 @@ fn has_room(candidate: &Candidate) -> Result<(), String> {
 }
 
 fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'_>) -> Result<(), String> {
-    let index: Option<ChunkIndex> =
-        fetch_chunk_index(&found.verified, &mut *found.source).map_err(|error| error.to_string())?;
+    let go_on = |_: Progress<'_>| ControlFlow::Continue(());
+    // Without an index everything is fetched: slower, and right all the same.
+    let index = fetch_index(&found.verified, &mut *found.source, &mut { go_on })
+        .inspect_err(|error| log::warn!("no delta: {error}"))
+        .unwrap_or_default();
     let (mut done, total) = (0, candidate.release.size);
     for kind in KINDS {
         let into = Path::new(STAGE).join(candidate.file_name(kind));
@@ -197,8 +199,8 @@ fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'
             index.as_ref(),
             &mut seeds,
             &mut |progress: Progress<'_>| {
-                if let Progress::Layer { done: of_layer, .. } = progress {
-                    tell(Step::Fetch, done + of_layer, total);
+                if let Progress::Layer { received, .. } = progress {
+                    tell(Step::Fetch, done + received, total);
                 }
                 ControlFlow::Continue(())
             },
@@ -222,7 +224,8 @@ fn seeds(shared: &Shared, kind: Kind) -> Vec<Seed> {
         Kind::Uki => &shared.seeds[2..],
         _ => &[],
     };
-    devices.iter().filter_map(|device| Seed::open(File::from(device.as_fd().try_clone_to_owned().ok()?)).ok()).collect()
+    let file = |device: &OwnedFd| Some(File::from(device.as_fd().try_clone_to_owned().ok()?));
+    devices.iter().filter_map(file).map(|file| Seed::new(file, u64::MAX)).collect()
 }
 
 fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {

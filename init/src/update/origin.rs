@@ -4,7 +4,8 @@
 use super::Shared;
 use crate::config::UPDATE_CERTIFICATES;
 use astromesh_oci::{
-    Credentials, LayoutSource, PublicKey, Reference, RegistrySource, Source, SourceOptions, Verified, verify_with,
+    Credentials, LayoutSource, PublicKey, Reference, ReferenceError, RegistrySource, Source, SourceOptions,
+    Verified, roots_from_pem, verify_with,
 };
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_proto::update::Origin;
@@ -50,7 +51,7 @@ fn open(shared: &Shared, origin: &Origin) -> Result<(Box<dyn Source + Send>, Str
     let image = policy.image.as_deref().ok_or("the machine-config names no `update.image`: only a drive can be used")?;
     let mark = if tag.starts_with("sha256:") { '@' } else { ':' };
     let reference: Reference =
-        format!("{image}{mark}{tag}").parse().map_err(|error: astromesh_oci::ReferenceError| error.to_string())?;
+        format!("{image}{mark}{tag}").parse().map_err(|error: ReferenceError| error.to_string())?;
     let authorities = std::fs::read(UPDATE_CERTIFICATES).map_err(|error| format!("{UPDATE_CERTIFICATES}: {error}"))?;
     let credentials = policy.account.as_ref().map(|(user, password)| Credentials {
         user: user.clone(),
@@ -58,7 +59,7 @@ fn open(shared: &Shared, origin: &Origin) -> Result<(Box<dyn Source + Send>, Str
     });
     let rate = policy.max_bytes_per_second.and_then(NonZero::new);
     let options = SourceOptions {
-        authorities,
+        roots: roots_from_pem(&authorities).ok_or("the authorities that were given for registries can't be read")?,
         credentials,
         rate,
         plain_http: policy.plain_http,

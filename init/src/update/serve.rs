@@ -32,7 +32,7 @@ const STALLS_WITHIN: Duration = Duration::from_secs(10);
 const STACK: usize = 512 * 1024;
 
 /// Listens, for as long as the service lives.
-pub fn listen(shared: &Arc<Shared>) -> io::Result<()> {
+pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<()> {
     let _ = std::fs::remove_file(SOCKET);
     let listener = UnixListener::bind(SOCKET)?;
     // Whoever connects is asked for by the kernel's word, not by the file's mode.

@@ -132,7 +132,8 @@ fn is_repository(text: &str) -> bool {
             && part.bytes().next().is_some_and(plain)
             && part.bytes().last().is_some_and(plain)
     };
-    text.len() <= MAX_IMAGE && names_a_host && is_hostname(host, 253) && port_is_one && path.split('/').all(component)
+    let is_host = is_hostname(host, 253) || host.parse::<std::net::Ipv4Addr>().is_ok();
+    text.len() <= MAX_IMAGE && names_a_host && is_host && port_is_one && path.split('/').all(component)
 }
 
 fn is_tag(text: &str) -> bool {
