@@ -34,14 +34,16 @@ impl ImageError {
                 PullError::Registry(error) | PullError::Verify(VerifyError::Registry(error)) => {
                     registry(error)
                 }
-                PullError::Verify(VerifyError::Trust | VerifyError::FindImage(_))
+                PullError::Verify(
+                    VerifyError::Trust | VerifyError::FindImage(_) | VerifyError::Layout(_),
+                )
                 | PullError::KeepFile(_)
                 | PullError::Lock(_)
                 | PullError::UseFile { .. } => exit::USAGE,
                 PullError::Verify(VerifyError::ReadManifest { .. } | VerifyError::ReadSignatures { .. }) => {
                     exit::PROTOCOL
                 }
-                PullError::Verify(_) | PullError::MatchLayer { .. } => exit::REFUSED,
+                PullError::Verify(_) | PullError::MatchLayer { .. } | PullError::Fetch(_) => exit::REFUSED,
                 PullError::ReceiveLayer { .. } => exit::UNREACHABLE,
             },
         }

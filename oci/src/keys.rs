@@ -109,7 +109,7 @@ impl SigningKey {
     }
 
     /// Signs bytes: ECDSA with SHA-256, in DER.
-    pub(crate) fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
+    pub fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
         let signature = self.pair.sign(&self.random, bytes).map_err(|_| KeyError::Sign)?;
         Ok(signature.as_ref().to_vec())
     }

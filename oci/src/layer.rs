@@ -23,13 +23,16 @@ pub enum Kind {
     Sbom,
     /// What each component weighs.
     Size,
+    /// How UKI and root are cut into chunks, so that who has most of them fetches only the rest (`chunks.rs`).
+    Chunks,
 }
 
 const MIB: u64 = 1024 * 1024;
 
 impl Kind {
     /// Every kind, in the order in which they are pushed.
-    pub const ALL: [Self; 6] = [Self::Uki, Self::Root, Self::Verity, Self::Disk, Self::Sbom, Self::Size];
+    pub const ALL: [Self; 7] =
+        [Self::Uki, Self::Root, Self::Verity, Self::Disk, Self::Sbom, Self::Size, Self::Chunks];
 
     /// The layer's media type.
     pub const fn media_type(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Kind {
             Self::Disk => "application/vnd.astromesh.os.disk.v1.raw+zstd",
             Self::Sbom => "application/vnd.astromesh.os.sbom.v1+json",
             Self::Size => "application/vnd.astromesh.os.size.v1+json",
+            Self::Chunks => "application/vnd.astromesh.os.chunks.v1",
         }
     }
 
@@ -61,6 +65,8 @@ impl Kind {
             Self::Disk => 2048 * MIB,
             Self::Sbom => 64 * MIB,
             Self::Size => MIB,
+            // An image of 40 MB has about 2,400 chunks of 19 bytes each.
+            Self::Chunks => 4 * MIB,
         }
     }
 }

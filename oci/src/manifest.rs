@@ -20,7 +20,7 @@ pub const MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const EMPTY_MEDIA_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The bytes of a configuration that isn't one.
 pub const EMPTY: &[u8] = b"{}";
-/// The most bytes a manifest may have. Six layers and the annotations have about 2 KiB.
+/// The most bytes a manifest may have. Seven layers and the annotations have about 2 KiB.
 pub const MAX_MANIFEST: usize = 64 * 1024;
 
 /// OCI's annotation for the version.

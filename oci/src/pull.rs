@@ -6,11 +6,13 @@
 //!
 //! A file that is in the way is never replaced, unless it is already what would be put there.
 
-use crate::registry::{Access, Registry, block_on};
-use crate::verify::{self, VerifyError};
-use crate::{Digest, Options, PublicKey, Reference, RegistryError, Verified, download};
+use crate::fetch::{FetchError, Progress, fetch_layer};
+use crate::source::{RegistryError, RegistrySource, SourceError};
+use crate::verify::{VerifyError, verify_with};
+use crate::{Digest, Options, PublicKey, Reference, Verified};
 use std::fs::{self, File};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// An image was not pulled. Nothing but a dot folder was left.
@@ -50,6 +52,9 @@ pub enum PullError {
         /// Why the last attempt ended.
         cause: String,
     },
+    /// What is left: nothing of it happens without a chunk index or a limit on time.
+    #[error(transparent)]
+    Fetch(FetchError),
     /// Something else has that name.
     #[error("{0} is in the way, and is not what would be put there: pull into an empty folder")]
     KeepFile(PathBuf),
@@ -68,32 +73,6 @@ pub enum PullError {
     },
 }
 
-/// How far a pull is.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub enum Progress<'a> {
-    /// The signature holds; layers come next.
-    Verified(&'a Verified),
-    /// This much of a layer has arrived.
-    Layer {
-        /// Its file name.
-        name: &'a str,
-        /// In bytes.
-        received: u64,
-        /// In bytes.
-        size: u64,
-    },
-    /// The connection broke and is made again.
-    Broken {
-        /// The layer's file name.
-        name: &'a str,
-        /// How much of it is there.
-        received: u64,
-        /// Why.
-        cause: &'a str,
-    },
-}
-
 /// What was pulled.
 #[derive(Debug)]
 pub struct Pulled {
@@ -101,6 +80,12 @@ pub struct Pulled {
     pub verified: Verified,
     /// The files, in the manifest's order.
     pub files: Vec<PathBuf>,
+}
+
+/// Checks that the image at `reference` is signed by one of `keys`. Fetches no layer and writes nothing.
+pub fn verify(reference: &Reference, keys: &[PublicKey], options: &Options) -> Result<Verified, VerifyError> {
+    let mut source = RegistrySource::open(reference, options.source(reference))?;
+    verify_with(&mut source, &reference.name(), keys)
 }
 
 /// Pulls the image at `reference` into the folder `dest`, if one of `keys` has signed it.
@@ -111,29 +96,48 @@ pub fn pull(
     options: &Options,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Pulled, PullError> {
-    block_on(async {
-        let registry = Registry::open(reference, options, Access::Pull).await?;
-        let verified = verify::ask(&registry, reference, keys).await?;
-        progress(Progress::Verified(&verified));
-        let place = Place::open(dest, verified.digest())?;
-        let mut moves = Vec::new();
-        for layer in verified.layers() {
-            let name = layer.get().name.as_str();
-            let (part, end) = (place.parts.join(name), dest.join(name));
-            if !is_there(&end, layer.get().digest)? {
-                moves.push((layer, part, end));
+    let mut source = RegistrySource::open(reference, options.source(reference))?;
+    let verified = verify_with(&mut source, &reference.name(), keys)?;
+    progress(Progress::Verified(&verified));
+    let place = Place::open(dest, verified.digest())?;
+    let mut moves = Vec::new();
+    for layer in &verified.manifest().layers {
+        let name = layer.name.as_str();
+        let (part, end) = (place.parts.join(name), dest.join(name));
+        if !is_there(&end, layer.digest)? {
+            moves.push((layer.kind, part, end));
+        }
+    }
+    let mut told = |what: Progress<'_>| {
+        progress(what);
+        ControlFlow::Continue(())
+    };
+    for (kind, part, _) in &moves {
+        fetch_layer(&verified, *kind, &mut source, part, None, &mut [], &mut told)?;
+    }
+    for (_, part, end) in &moves {
+        fs::rename(part, end).map_err(at("moving into place", end))?;
+    }
+    File::open(dest).and_then(|folder| folder.sync_all()).map_err(at("writing", dest))?;
+    let files = verified.manifest().layers.iter().map(|layer| dest.join(layer.name.as_str())).collect();
+    Ok(Pulled { verified, files })
+}
+
+impl From<FetchError> for PullError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Source(SourceError::Registry(error)) => Self::Registry(error),
+            FetchError::MatchLayer { name, expected, found } => Self::MatchLayer { name, expected, found },
+            FetchError::ReceiveLayer { name, received, size, cause } => {
+                Self::ReceiveLayer { name, received, size, cause }
             }
+            FetchError::UseFile { action, path, source } => Self::UseFile { action, path, source },
+            FetchError::FillDisk(path) => {
+                Self::UseFile { action: "writing", path, source: io::ErrorKind::StorageFull.into() }
+            }
+            other => Self::Fetch(other),
         }
-        for (layer, part, _) in &moves {
-            download::fetch(&registry, *layer, part, options, progress).await?;
-        }
-        for (_, part, end) in &moves {
-            fs::rename(part, end).map_err(at("moving into place", end))?;
-        }
-        File::open(dest).and_then(|folder| folder.sync_all()).map_err(at("writing", dest))?;
-        let files = verified.layers().map(|layer| dest.join(layer.get().name.as_str())).collect();
-        Ok(Pulled { verified, files })
-    })
+    }
 }
 
 /// The folder and the dot folder in it, held by a lock.
@@ -183,7 +187,7 @@ fn is_there(path: &Path, digest: Digest) -> Result<bool, PullError> {
 }
 
 /// Names the action and the path of an I/O error.
-pub(crate) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
     let path = path.to_owned();
     move |source| PullError::UseFile { action, path, source }
 }

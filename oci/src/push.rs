@@ -7,8 +7,11 @@
 use crate::keys::KeyError;
 use crate::layer::{FileName, Kind};
 use crate::manifest::{EMPTY, Layer, MAX_MANIFEST, Manifest, ManifestError};
-use crate::registry::{Access, Registry, RegistryError, block_on};
 use crate::signature::{self, MAX_SIGNATURES, Signature};
+use crate::source::{
+    RegistryError, RegistrySource, SmallBlobError, Source as _, SourceError, chain, small_blob,
+};
+use crate::upload::{Upload, block_on};
 use crate::{Digest, Options, PublicKey, Reference, SigningKey};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -74,7 +77,7 @@ pub fn push(
     let bytes = manifest.encode()?;
     let digest = Digest::of(&bytes);
     block_on(async {
-        let registry = Registry::open(reference, options, Access::Push).await?;
+        let registry = Upload::open(reference, options).await?;
         registry.put_bytes(EMPTY).await?;
         for (layer, (_, _, path)) in manifest.layers.iter().zip(&artifact.layers) {
             if registry.has_blob(layer.digest).await? {
@@ -93,7 +96,7 @@ pub fn push(
             }
         }
         registry.put_manifest(&digest.to_string(), bytes.clone()).await?;
-        sign(&registry, reference, digest, key).await?;
+        sign(&registry, reference, options, digest, key).await?;
         registry.put_manifest(tag, bytes).await?;
         Ok(Pushed { digest, manifest })
     })
@@ -116,8 +119,9 @@ fn open(path: &Path) -> Result<File, PushError> {
 
 /// Adds a signature to those that are there.
 async fn sign(
-    registry: &Registry,
+    registry: &Upload,
     reference: &Reference,
+    options: &Options,
     digest: Digest,
     key: &SigningKey,
 ) -> Result<(), PushError> {
@@ -129,27 +133,42 @@ async fn sign(
         signature: key.sign(&payload)?,
         notes: BTreeMap::new(),
     };
-    let tag = digest.signature_tag();
-    let before = registry.manifest(&tag, MAX_MANIFEST).await?.unwrap_or_default();
-    // What stands there and isn't a list of signatures would make every pull fail: it is replaced.
-    let others = signature::list(&before).unwrap_or_default();
-    let kept = keep(registry, others, &key.public_key()).await?;
+    let kept = keep(reference, options, digest, &key.public_key())?;
     let all: Vec<_> = std::iter::once(ours).chain(kept).take(MAX_SIGNATURES).collect();
-    Ok(registry.put_manifest(&tag, signature::encode(&all)).await?)
+    Ok(registry.put_manifest(&digest.signature_tag(), signature::encode(&all)).await?)
 }
 
-/// The signatures that aren't this key's own from an earlier push.
-async fn keep(
-    registry: &Registry,
-    signatures: Vec<Signature>,
+/// The signatures that are there and aren't this key's own from an earlier push.
+fn keep(
+    reference: &Reference,
+    options: &Options,
+    digest: Digest,
     key: &PublicKey,
-) -> Result<Vec<Signature>, RegistryError> {
+) -> Result<Vec<Signature>, PushError> {
+    let mut source = RegistrySource::open(reference, options.source(reference))?;
+    let before = source.manifest(&digest.signature_tag(), MAX_MANIFEST)?.unwrap_or_default();
     let mut kept = Vec::new();
-    for signature in signatures {
-        let payload = registry.small_blob(signature.payload, signature.size).await?;
-        if payload.is_some_and(|payload| !signature.is_by(key, &payload)) {
-            kept.push(signature);
+    // What stands there and isn't a list of signatures would make every pull fail: it is replaced.
+    for signature in signature::list(&before).unwrap_or_default() {
+        match small_blob(&mut source, signature.payload, signature.size) {
+            Ok(Some(payload)) if !signature.is_by(key, &payload) => kept.push(signature),
+            Ok(_) => {}
+            Err(SmallBlobError::Open(error)) => return Err(error.into()),
+            Err(SmallBlobError::Read(error)) => {
+                let registry = reference.registry().to_owned();
+                return Err(RegistryError::Reach { registry, cause: chain(&error) }.into());
+            }
         }
     }
     Ok(kept)
+}
+
+impl From<SourceError> for PushError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Registry(error) => Self::Registry(error),
+            // Comes from no registry.
+            SourceError::Layout(error) => Self::Registry(RegistryError::Prepare(error.to_string())),
+        }
+    }
 }

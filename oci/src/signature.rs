@@ -25,7 +25,7 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 /// The most signatures looked at: enough for every key that an image could reasonably be signed with.
 pub const MAX_SIGNATURES: usize = 16;
 /// An ECDSA P-256 signature in DER has at most 72 bytes.
-const MAX_SIGNATURE: usize = 72;
+pub(crate) const MAX_SIGNATURE: usize = 72;
 
 /// A payload that a trusted key has signed doesn't say what it should.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -111,6 +111,12 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// A signature that is at hand, over a payload that is.
+    pub(crate) fn bare(payload: &[u8], signature: &[u8]) -> Self {
+        let (size, notes) = (payload.len() as u64, BTreeMap::new());
+        Self { payload: Digest::of(payload), size, signature: signature.to_vec(), notes }
+    }
+
     /// Whether it is this key's over these bytes.
     pub fn is_by(&self, key: &PublicKey, payload: &[u8]) -> bool {
         key.verifies(payload, &self.signature)

@@ -4,10 +4,11 @@
 //! signatures under that digest's tag, a payload that a trusted key verifies and that names the digest, and only then
 //! what the manifest says.
 
+use crate::evidence::Evidence;
 use crate::manifest::{Layer, MAX_MANIFEST, Manifest, ManifestError};
-use crate::registry::{Access, Registry, RegistryError, block_on};
 use crate::signature::{self, Signature};
-use crate::{Digest, Options, PublicKey, Reference};
+use crate::source::{LayoutError, RegistryError, SmallBlobError, Source, SourceError, chain, small_blob};
+use crate::{Digest, Kind, PublicKey};
 
 /// An image was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -15,11 +16,14 @@ pub enum VerifyError {
     /// The registry can't be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The directory can't be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// Nothing to compare with.
     #[error("no public key was given: without one, no image is taken")]
     Trust,
     /// No such image.
-    #[error("{0} is not there: check repository and tag")]
+    #[error("{0} is not there: check the name and the tag")]
     FindImage(String),
     /// Other bytes than asked for.
     #[error(
@@ -43,8 +47,8 @@ pub enum VerifyError {
     },
     /// No signature that counts.
     #[error(
-        "{reference} ({digest}) is not signed by a key that is trusted: {reason}; nothing was written. Is --key the public \
-         key of who made this image?"
+        "{reference} ({digest}) is not signed by a key that is trusted: {reason}; nothing was written. Is the key \
+         that was given (--key) the public key of who made this image?"
     )]
     MatchSignature {
         /// What was asked for.
@@ -74,12 +78,22 @@ pub enum VerifyError {
     },
 }
 
+impl From<SourceError> for VerifyError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Registry(error) => Self::Registry(error),
+            SourceError::Layout(error) => Self::Layout(error),
+        }
+    }
+}
+
 /// A manifest that a trusted key has signed.
 #[derive(Debug, Clone)]
 pub struct Verified {
     digest: Digest,
     manifest: Manifest,
     key: PublicKey,
+    evidence: Evidence,
 }
 
 /// A layer of a [`Verified`] manifest: what may be fetched.
@@ -102,8 +116,32 @@ impl Verified {
         self.key
     }
 
-    pub(crate) fn layers(&self) -> impl Iterator<Item = SignedLayer<'_>> {
-        self.manifest.layers.iter().map(SignedLayer)
+    /// What shows it: enough for another process to come to the same conclusion without a network.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence.clone()
+    }
+
+    /// Checks again what another process has checked. Nothing of that check is believed.
+    pub fn from_evidence(evidence: &Evidence, keys: &[PublicKey]) -> Result<Self, VerifyError> {
+        if keys.is_empty() {
+            return Err(VerifyError::Trust);
+        }
+        let digest = Digest::of(&evidence.manifest);
+        let place = || "the image that was handed over".to_owned();
+        if !evidence.is_bounded() {
+            let source = ManifestError::Bound;
+            return Err(VerifyError::ReadManifest { reference: place(), source });
+        }
+        let signature = Signature::bare(&evidence.payload, &evidence.signature);
+        let key = judge(&signature, &evidence.payload, digest, keys)
+            .map_err(|reason| VerifyError::MatchSignature { reference: place(), digest, reason })?;
+        let manifest = Manifest::parse(&evidence.manifest)
+            .map_err(|source| VerifyError::ReadManifest { reference: place(), source })?;
+        Ok(Self { digest, manifest, key, evidence: evidence.clone() })
+    }
+
+    pub(crate) fn layer(&self, kind: Kind) -> Option<SignedLayer<'_>> {
+        self.manifest.layers.iter().find(|layer| layer.kind == kind).map(SignedLayer)
     }
 }
 
@@ -113,56 +151,49 @@ impl<'a> SignedLayer<'a> {
     }
 }
 
-/// Checks that the image at `reference` is signed by one of `keys`. Fetches no layer and writes nothing.
-pub fn verify(reference: &Reference, keys: &[PublicKey], options: &Options) -> Result<Verified, VerifyError> {
-    block_on(async {
-        let registry = Registry::open(reference, options, Access::Pull).await?;
-        ask(&registry, reference, keys).await
-    })
-}
-
-pub(crate) async fn ask(
-    registry: &Registry,
-    reference: &Reference,
-    keys: &[PublicKey],
-) -> Result<Verified, VerifyError> {
+/// Checks that the image `name` (a tag, or a digest in the form `sha256:HEX`) of `source` is signed by one of `keys`.
+/// Fetches no layer and writes nothing.
+pub fn verify_with(source: &mut dyn Source, name: &str, keys: &[PublicKey]) -> Result<Verified, VerifyError> {
     if keys.is_empty() {
         return Err(VerifyError::Trust);
     }
-    let asked = reference.digest().map(|digest| digest.to_string());
-    // A reference without a digest has a tag: it doesn't parse otherwise.
-    let name = asked.as_deref().or(reference.tag()).unwrap_or_default();
-    let bytes = registry.manifest(name, MAX_MANIFEST).await?;
-    let bytes = bytes.ok_or_else(|| VerifyError::FindImage(reference.to_string()))?;
+    let place = source.place(name);
+    let bytes = source.manifest(name, MAX_MANIFEST)?;
+    let bytes = bytes.ok_or_else(|| VerifyError::FindImage(place.clone()))?;
     let digest = Digest::of(&bytes);
-    if reference.digest().is_some_and(|asked| asked != digest) {
-        return Err(VerifyError::MatchDigest { reference: reference.to_string(), found: digest });
+    if Digest::parse(name).is_some_and(|asked| asked != digest) {
+        return Err(VerifyError::MatchDigest { reference: place, found: digest });
     }
-    let key = signer(registry, reference, digest, keys).await?;
-    let manifest = Manifest::parse(&bytes)
-        .map_err(|source| VerifyError::ReadManifest { reference: reference.to_string(), source })?;
-    Ok(Verified { digest, manifest, key })
+    let (key, payload, signature) = signer(source, &place, digest, keys)?;
+    let manifest =
+        Manifest::parse(&bytes).map_err(|source| VerifyError::ReadManifest { reference: place, source })?;
+    Ok(Verified { digest, manifest, key, evidence: Evidence { manifest: bytes, payload, signature } })
 }
 
-/// The first trusted key that has signed this digest.
-async fn signer(
-    registry: &Registry,
-    reference: &Reference,
+/// The first trusted key that has signed this digest; the payload and the signature that show it.
+fn signer(
+    source: &mut dyn Source,
+    place: &str,
     digest: Digest,
     keys: &[PublicKey],
-) -> Result<PublicKey, VerifyError> {
-    let reference = reference.to_string();
-    let Some(bytes) = registry.manifest(&digest.signature_tag(), MAX_MANIFEST).await? else {
+) -> Result<(PublicKey, Vec<u8>, Vec<u8>), VerifyError> {
+    let reference = place.to_owned();
+    let Some(bytes) = source.manifest(&digest.signature_tag(), MAX_MANIFEST)? else {
         return Err(VerifyError::FindSignature { reference, digest });
     };
     let signatures = signature::list(&bytes)
         .map_err(|source| VerifyError::ReadSignatures { reference: reference.clone(), source })?;
     let mut reason = None;
-    for signature in &signatures {
-        match registry.small_blob(signature.payload, signature.size).await? {
-            None => reason = Some("a signature's payload is not what its digest says".to_owned()),
-            Some(payload) => match judge(signature, &payload, digest, keys) {
-                Ok(key) => return Ok(key),
+    for signature in signatures {
+        match small_blob(source, signature.payload, signature.size) {
+            Err(SmallBlobError::Open(error)) => return Err(error.into()),
+            Err(SmallBlobError::Read(error)) => {
+                let registry = reference;
+                return Err(RegistryError::Reach { registry, cause: chain(&error) }.into());
+            }
+            Ok(None) => reason = Some("a signature's payload is not what its digest says".to_owned()),
+            Ok(Some(payload)) => match judge(&signature, &payload, digest, keys) {
+                Ok(key) => return Ok((key, payload, signature.signature)),
                 Err(why) => reason = Some(why),
             },
         }

@@ -5,7 +5,7 @@
 use crate::progress::Progress;
 use crate::{project, size};
 use anyhow::{Context as _, Result, bail};
-use astromesh_oci::{Artifact, Credentials, FileName, Kind, Options, SigningKey, keys, manifest};
+use astromesh_oci::{Artifact, ChunkIndex, Credentials, FileName, Kind, Options, SigningKey, keys, manifest};
 use astromesh_qemu::node::Image;
 use clap::Args;
 use serde_json::Value;
@@ -26,16 +26,18 @@ pub struct PushArguments {
 }
 
 /// The layers of an artifact: what, and the file in `out/`, which is its name where it is pulled, too.
-const FILES: [(Kind, &str); 6] = [
+const FILES: [(Kind, &str); 7] = [
     (Kind::Uki, "astromesh.efi"),
     (Kind::Root, "root.erofs"),
     (Kind::Verity, "root.verity"),
     (Kind::Disk, DISK),
     (Kind::Sbom, crate::sbom::NAME),
     (Kind::Size, SIZE),
+    (Kind::Chunks, CHUNKS),
 ];
 const DISK: &str = "disk.raw.zst";
 const SIZE: &str = "size.json";
+const CHUNKS: &str = "image.chunks";
 
 /// The command.
 pub fn push(arguments: &PushArguments) -> Result<()> {
@@ -47,6 +49,10 @@ pub fn push(arguments: &PushArguments) -> Result<()> {
     progress.note("compressing the disk");
     compress(&image.disk, &out.join(DISK))?;
     fs::write(out.join(SIZE), size::json(&image)?).context("out/size.json can't be written")?;
+    progress.note("cutting UKI and root into chunks");
+    let chunks = ChunkIndex::of_files([(Kind::Uki, &*image.uki), (Kind::Root, &*image.root)])
+        .context("UKI or root can't be read: run `cargo xtask build`")?;
+    fs::write(out.join(CHUNKS), chunks.encode()?).context("out/image.chunks can't be written")?;
     let artifact = Artifact { layers: layers(&image, &out)?, annotations: annotations(&image)? };
     let options = Options { credentials: Credentials::from_environment(), ..Options::default() };
     let pushed = astromesh_oci::push(&arguments.reference, &artifact, &key, &options, &mut |text| {

@@ -1,0 +1,207 @@
+//! An OCI image layout (image-spec, `image-layout.md`): a directory that holds what a registry would, for machines that
+//! no registry can be reached from. `oras cp --to-oci-layout` writes one.
+//!
+//! It comes on a stick or a share from somewhere, so it is read as strictly as a registry's answers: plain files and
+//! directories alone, no link is followed below the directory, every file that is kept has a bound. A tag that two
+//! manifests have is refused.
+
+use super::{Blob, Source, SourceError};
+use crate::manifest::Descriptor;
+use crate::{Digest, Patience};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The annotation that names a manifest of the index.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The version of the layout that is read.
+const VERSION: &str = "1.0.0";
+/// `oci-layout` has about 30 bytes.
+const MAX_MARK: usize = 4096;
+/// An index has about 300 bytes for each of its manifests.
+const MAX_INDEX: usize = 1024 * 1024;
+
+/// A directory is no OCI image layout, or not one that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A file of it can't be read.
+    #[error("can't read {path} ({source}): is it an OCI image layout, copied completely and without links?")]
+    ReadFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of it is something else.
+    #[error(
+        "{path} is not what an OCI image layout holds ({cause}): write it anew, as with `oras cp --to-oci-layout`"
+    )]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// More than can be right.
+    #[error("{path} has more than {limit} bytes where fewer were expected: it can't be used")]
+    Bound {
+        /// Which.
+        path: PathBuf,
+        /// How many were expected at most.
+        limit: usize,
+    },
+    /// Two manifests of one name.
+    #[error("{path} names more than one manifest {name:?}: remove all but one, or name a digest")]
+    Decide {
+        /// The directory.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
+/// A directory with an OCI image layout.
+pub struct LayoutSource {
+    path: PathBuf,
+    blobs: OwnedFd,
+    tags: BTreeMap<String, Entry>,
+}
+
+/// What a tag stands for.
+#[derive(Clone, Copy)]
+enum Entry {
+    One(Digest),
+    /// It can't be said what.
+    Many,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mark {
+    image_layout_version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    manifests: Vec<Descriptor>,
+}
+
+impl LayoutSource {
+    /// Opens the layout in a directory, and reads its index.
+    pub fn open(path: &Path) -> Result<Self, LayoutError> {
+        let wrong = |path: PathBuf| move |source: io::Error| LayoutError::ReadFile { path, source };
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, directory, Mode::empty())
+            .map_err(|error| wrong(path.to_owned())(error.into()))?;
+        let parsed = |name: &str, error: serde_json::Error| LayoutError::Parse {
+            path: path.join(name),
+            cause: error.to_string(),
+        };
+        let mark = read(&root, path, "oci-layout", MAX_MARK)?;
+        let mark: Mark = serde_json::from_slice(&mark).map_err(|error| parsed("oci-layout", error))?;
+        if mark.image_layout_version != VERSION {
+            let cause = format!("its version is {:?}, not {VERSION}", mark.image_layout_version);
+            return Err(LayoutError::Parse { path: path.join("oci-layout"), cause });
+        }
+        let index = read(&root, path, "index.json", MAX_INDEX)?;
+        let index: Index = serde_json::from_slice(&index).map_err(|error| parsed("index.json", error))?;
+        if index.schema_version != 2 {
+            let cause = format!("its schema version is {}, not 2", index.schema_version);
+            return Err(LayoutError::Parse { path: path.join("index.json"), cause });
+        }
+        let mut tags = BTreeMap::new();
+        for manifest in &index.manifests {
+            let Some(name) = manifest.annotations.get(REF_NAME) else { continue };
+            let entry = tags.entry(name.clone()).or_insert(Entry::One(manifest.digest));
+            if !matches!(entry, Entry::One(digest) if *digest == manifest.digest) {
+                *entry = Entry::Many;
+            }
+        }
+        let below = directory | OFlags::NOFOLLOW;
+        let blobs = openat(&root, "blobs", below, Mode::empty())
+            .and_then(|blobs| openat(&blobs, "sha256", below, Mode::empty()))
+            .map_err(|error| wrong(path.join("blobs/sha256"))(error.into()))?;
+        Ok(Self { path: path.to_owned(), blobs, tags })
+    }
+
+    fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.path.join("blobs/sha256").join(digest.hex())
+    }
+}
+
+impl Source for LayoutSource {
+    fn place(&self, name: &str) -> String {
+        format!("{name} in {}", self.path.display())
+    }
+
+    fn manifest(&mut self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        let digest = match (Digest::parse(name), self.tags.get(name).copied()) {
+            (Some(digest), _) | (None, Some(Entry::One(digest))) => digest,
+            (None, Some(Entry::Many)) => {
+                let (path, name) = (self.path.clone(), name.to_owned());
+                return Err(LayoutError::Decide { path, name }.into());
+            }
+            (None, None) => return Ok(None),
+        };
+        match read(&self.blobs, &self.path.join("blobs/sha256"), &digest.hex(), limit) {
+            // A digest that isn't there is no image; a tag whose manifest is gone is a broken layout.
+            Err(LayoutError::ReadFile { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && Digest::parse(name).is_some() =>
+            {
+                Ok(None)
+            }
+            read => {
+                let bytes = read?;
+                if Digest::parse(name).is_none() && Digest::of(&bytes) != digest {
+                    let cause = "it is not what its name says: changed, or not all of it".to_owned();
+                    return Err(LayoutError::Parse { path: self.blob_path(digest), cause }.into());
+                }
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    fn blob(&mut self, digest: Digest, from: u64, length: Option<u64>) -> Result<Blob<'_>, SourceError> {
+        let path = self.blob_path(digest);
+        let open = || {
+            let mut file = open_file(&self.blobs, &digest.hex())?;
+            file.seek(SeekFrom::Start(from))?;
+            Ok(file)
+        };
+        let file = open().map_err(|source| LayoutError::ReadFile { path, source })?;
+        Ok(Blob::exact(Box::new(file), length))
+    }
+
+    /// A file that can't be read now can't be read in a second.
+    fn patience(&self) -> Patience {
+        Patience { fruitless: 1, attempts: 1, pause: Duration::ZERO }
+    }
+}
+
+/// A plain file of a directory. Not a link, and nothing that opening could wait for or wake up.
+fn open_file(directory: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    Ok(file.into())
+}
+
+fn read(directory: impl AsFd, path: &Path, name: &str, limit: usize) -> Result<Vec<u8>, LayoutError> {
+    let mut bytes = Vec::new();
+    open_file(directory, name)
+        .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|source| LayoutError::ReadFile { path: path.join(name), source })?;
+    if bytes.len() > limit {
+        return Err(LayoutError::Bound { path: path.join(name), limit });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,263 @@
+//! One repository of a registry (OCI distribution specification), read only.
+//!
+//! HTTPS, and plain HTTP with this machine. Who asks is told only when the registry wants to know, and only to it and to
+//! the realm that it names for tokens.
+
+use super::http::{self, Failure, Plain, Question};
+use super::pace::Paced;
+use super::token::{self, Challenge};
+use super::{Blob, Source, SourceError, short};
+use crate::{Digest, Patience, Reference, SourceOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::io::Read as _;
+use ureq::http::header::{CONTENT_RANGE, WWW_AUTHENTICATE};
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body};
+
+/// How much of an answer that isn't success is read.
+const MAX_COMPLAINT: u64 = 4096;
+/// Blobs have no type that is asked for.
+const ANY: &str = "*/*";
+
+/// A registry could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// This side is not ready.
+    #[error(
+        "no connection can be made from here: {0}; check the system's certificates (package ca-certificates)"
+    )]
+    Prepare(String),
+    /// No connection, or none that lasts.
+    #[error("can't reach the registry {registry}: {cause}; is it running, and is its address right?")]
+    Reach {
+        /// The registry.
+        registry: String,
+        /// Why.
+        cause: String,
+    },
+    /// Not let in.
+    #[error(
+        "the registry {registry} refuses access: {cause}; set ASTROMESH_REGISTRY_USER and ASTROMESH_REGISTRY_PASSWORD \
+         to an account that may do this"
+    )]
+    Authenticate {
+        /// The registry.
+        registry: String,
+        /// Why.
+        cause: String,
+    },
+    /// A failure on its side.
+    #[error("the registry {registry} did not do what was asked ({cause}): try again, or read its log")]
+    Answer {
+        /// The registry.
+        registry: String,
+        /// What it said.
+        cause: String,
+    },
+    /// More than can be right.
+    #[error(
+        "the registry {registry} answers with more than {limit} bytes where fewer were expected: it can't be used"
+    )]
+    Bound {
+        /// The registry.
+        registry: String,
+        /// How many were expected at most.
+        limit: usize,
+    },
+}
+
+/// One repository of a registry.
+pub struct RegistrySource {
+    reference: Reference,
+    options: SourceOptions,
+    plain: Plain,
+    agent: Agent,
+    /// What is sent to the registry to say who asks, once it wanted to know.
+    authorization: Option<String>,
+}
+
+impl RegistrySource {
+    /// Prepares connections to the repository of `reference`; makes none yet.
+    pub fn open(reference: &Reference, options: SourceOptions) -> Result<Self, RegistryError> {
+        let plain = match (options.plain_http, reference.is_loopback()) {
+            (true, _) => Plain::Always,
+            (false, true) => Plain::Loopback,
+            (false, false) => Plain::Never,
+        };
+        if plain == Plain::Never && options.roots.is_empty() {
+            return Err(RegistryError::Prepare(
+                "there is no certificate to check a server's with".to_owned(),
+            ));
+        }
+        let agent = http::agent(&options, plain);
+        Ok(Self { reference: reference.clone(), options, plain, agent, authorization: None })
+    }
+
+    /// Asks for something below the repository, and says who asks where that is wanted.
+    fn ask(
+        &mut self,
+        rest: &str,
+        accept: &str,
+        range: Option<&str>,
+        small: bool,
+    ) -> Result<Response<Body>, RegistryError> {
+        let scheme = if self.plain == Plain::Never { "https" } else { "http" };
+        let host = match self.reference.registry() {
+            // The one name that is a registry's in references and another's on the network.
+            "docker.io" => "registry-1.docker.io",
+            host => host,
+        };
+        let address = format!("{scheme}://{host}/v2/{}/{rest}", self.reference.repository());
+        let uri = self.address(&address)?;
+        let get = |source: &Self| {
+            let authorization = source.authorization.as_deref();
+            let question = Question { accept, range, authorization, small };
+            http::get(&source.agent, source.plain, &uri, &question).map_err(|failure| source.failed(failure))
+        };
+        let answer = get(self)?;
+        // What was sent before may have run out: tokens do, within minutes.
+        if answer.status().as_u16() == 401 && self.authorize(&answer)? { get(self) } else { Ok(answer) }
+    }
+
+    /// Does what a challenge asks for; `false` where nothing can be done.
+    fn authorize(&mut self, answer: &Response<Body>) -> Result<bool, RegistryError> {
+        let values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = values.filter_map(|value| Challenge::parse(value.to_str().ok()?)).next();
+        let basic = self.options.credentials.as_ref().map(|credentials| {
+            let both = format!("{}:{}", credentials.user, credentials.password);
+            format!("Basic {}", STANDARD.encode(both))
+        });
+        let authorization = match challenge {
+            None => None,
+            Some(Challenge::Basic) => basic,
+            Some(Challenge::Bearer { realm, service }) => {
+                let token = self.token(&realm, service.as_deref(), basic.as_deref())?;
+                Some(format!("Bearer {token}"))
+            }
+        };
+        // Exactly what was just refused would be refused again.
+        let new = authorization.is_some() && authorization != self.authorization;
+        if new {
+            self.authorization = authorization;
+        }
+        Ok(new)
+    }
+
+    fn token(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        authorization: Option<&str>,
+    ) -> Result<String, RegistryError> {
+        let uri = self.address(&token::address(realm, service, self.reference.repository()))?;
+        if !self.plain.allows(&uri) {
+            return Err(self.refused(&format!("it wants to be told who asks over plain HTTP, at {uri}")));
+        }
+        let question = Question { accept: "application/json", range: None, authorization, small: true };
+        let mut answer =
+            http::get(&self.agent, self.plain, &uri, &question).map_err(|failure| self.failed(failure))?;
+        if !answer.status().is_success() {
+            return Err(self.complain(&mut answer));
+        }
+        let bytes = self.bounded(&mut answer, token::MAX_ANSWER)?;
+        token::read(&bytes).ok_or_else(|| self.refused("its answer to who asks holds no token"))
+    }
+
+    fn address(&self, text: &str) -> Result<Uri, RegistryError> {
+        text.parse().map_err(|_| self.refused(&format!("{} is no address", short(text))))
+    }
+
+    fn bounded(&self, answer: &mut Response<Body>, limit: usize) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        let read = answer.body_mut().as_reader().take(limit as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.reach(&super::chain(&error)))?;
+        if bytes.len() > limit {
+            return Err(RegistryError::Bound { registry: self.name(), limit });
+        }
+        Ok(bytes)
+    }
+
+    /// What an answer that isn't success means, and says.
+    fn complain(&self, answer: &mut Response<Body>) -> RegistryError {
+        let (status, mut said) = (answer.status(), Vec::new());
+        // What it says beside its status is a help, not needed.
+        let _ = answer.body_mut().as_reader().take(MAX_COMPLAINT).read_to_end(&mut said);
+        let cause = short(format!("{status} {}", String::from_utf8_lossy(&said).trim()).trim());
+        let registry = self.name();
+        match status.as_u16() {
+            401 | 403 => RegistryError::Authenticate { registry, cause },
+            _ => RegistryError::Answer { registry, cause },
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> RegistryError {
+        match failure {
+            Failure::Broken(cause) => self.reach(&cause),
+            Failure::Refused(cause) => self.refused(&cause),
+        }
+    }
+
+    fn refused(&self, cause: &str) -> RegistryError {
+        RegistryError::Answer { registry: self.name(), cause: short(cause) }
+    }
+
+    fn reach(&self, cause: &str) -> RegistryError {
+        RegistryError::Reach { registry: self.name(), cause: short(cause) }
+    }
+
+    fn name(&self) -> String {
+        self.reference.registry().to_owned()
+    }
+}
+
+impl Source for RegistrySource {
+    fn place(&self, name: &str) -> String {
+        let joint = if Digest::parse(name).is_some() { '@' } else { ':' };
+        format!("{}/{}{joint}{name}", self.reference.registry(), self.reference.repository())
+    }
+
+    fn manifest(&mut self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        let mut answer = self.ask(&format!("manifests/{name}"), crate::manifest::MEDIA_TYPE, None, true)?;
+        match answer.status().as_u16() {
+            200 => Ok(Some(self.bounded(&mut answer, limit)?)),
+            404 => Ok(None),
+            _ => Err(self.complain(&mut answer).into()),
+        }
+    }
+
+    fn blob(&mut self, digest: Digest, from: u64, length: Option<u64>) -> Result<Blob<'_>, SourceError> {
+        if length == Some(0) {
+            return Ok(Blob::exact(Box::new(std::io::empty()), length));
+        }
+        let last = length.map_or(String::new(), |length| from.saturating_add(length - 1).to_string());
+        let range = format!("bytes={from}-{last}");
+        let mut answer = self.ask(&format!("blobs/{digest}"), ANY, Some(&range), false)?;
+        let starts = answer.headers().get(CONTENT_RANGE).and_then(|value| {
+            value.to_str().ok()?.strip_prefix("bytes ")?.split_once('-')?.0.parse::<u64>().ok()
+        });
+        match answer.status().as_u16() {
+            206 if starts != Some(from) => {
+                Err(self.refused("it sends another part of a blob than was asked for").into())
+            }
+            206 => Ok(Blob::exact(self.reader(answer), length)),
+            200 => Ok(Blob::whole(self.reader(answer), from, length)),
+            // Busy, restarting, or a blob shorter than it was: what may be over in a while.
+            408 | 416 | 429 | 500.. => {
+                let complaint = self.complain(&mut answer).to_string();
+                Err(self.reach(&complaint).into())
+            }
+            _ => Err(self.complain(&mut answer).into()),
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        self.options.patience
+    }
+}
+
+impl RegistrySource {
+    fn reader(&self, answer: Response<Body>) -> Box<dyn std::io::Read> {
+        Box::new(Paced::new(answer.into_body().into_reader(), self.options.rate))
+    }
+}
