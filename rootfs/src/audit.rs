@@ -68,24 +68,53 @@ pub fn loose_modes(stage: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(loose.map(|entry| Path::new("/").join(entry.path)).collect())
 }
 
+/// The directory that the image's ld.so searches when a file names none: there is no ld.so.cache.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// Where the dynamic linker finds `library` for a file of this linkage, relative to the stage.
+fn find_library(stage: &Path, linkage: &elf::Linkage, library: &str) -> Option<PathBuf> {
+    let named = linkage.runpath.iter().filter_map(|dir| dir.strip_prefix("/").ok());
+    let mut places = named.chain([Path::new(LIBRARIES)]).map(|dir| dir.join(library));
+    places.find(|place| fs::symlink_metadata(stage.join(place)).is_ok())
+}
+
 /// `(file, library)` for each `DT_NEEDED` that the image doesn't hold.
 pub fn unresolved_libraries(stage: &Path) -> io::Result<Vec<(PathBuf, String)>> {
-    // The directories that the image's ld.so searches; there is no ld.so.cache and no RUNPATH that we rely on.
-    let present: BTreeSet<_> = fs::read_dir(stage.join("usr/lib/x86_64-linux-gnu"))?
-        .map(|item| item.map(|item| item.file_name()))
-        .collect::<io::Result<_>>()?;
     let mut missing = Vec::new();
     for path in elf::files(stage)? {
-        let linkage = elf::linkage(&fs::read(stage.join(&path))?);
-        let needed =
-            linkage.map_or_else(|| vec!["(not a sound ELF file)".to_owned()], |linkage| linkage.needed);
-        for library in
-            needed.into_iter().filter(|library| !present.contains(library.as_ref() as &std::ffi::OsStr))
-        {
-            missing.push((Path::new("/").join(&path), library));
-        }
+        let file = Path::new("/").join(&path);
+        let Some(linkage) = elf::linkage(&fs::read(stage.join(&path))?) else {
+            missing.push((file, "(not a sound ELF file)".to_owned()));
+            continue;
+        };
+        let lacking = linkage.needed.iter().filter(|name| find_library(stage, &linkage, name).is_none());
+        missing.extend(lacking.map(|library| (file.clone(), library.clone())));
     }
     Ok(missing)
+}
+
+/// The regular files that are in the image for these `programs` alone: they, and each library that `DT_NEEDED` leads
+/// to from them and from nothing else.
+pub fn only_for(stage: &Path, programs: &[&str]) -> io::Result<BTreeSet<PathBuf>> {
+    let ours = needed_by(stage, programs.iter().map(PathBuf::from).collect())?;
+    let others = elf::files(stage)?.into_iter().filter(|path| !ours.contains(path)).collect();
+    let shared = needed_by(stage, others)?;
+    Ok(ours.difference(&shared).cloned().collect())
+}
+
+/// The files `from`, and every library that they lead to, by their real paths.
+fn needed_by(stage: &Path, mut pending: Vec<PathBuf>) -> io::Result<BTreeSet<PathBuf>> {
+    let root = fs::canonicalize(stage)?;
+    let mut found = BTreeSet::new();
+    while let Some(path) = pending.pop() {
+        let file = fs::canonicalize(root.join(path))?;
+        let linkage = elf::linkage(&fs::read(&file)?);
+        let inside = file.strip_prefix(&root).map_err(io::Error::other)?;
+        if let Some(linkage) = linkage.filter(|_| found.insert(inside.to_owned())) {
+            pending.extend(linkage.needed.iter().filter_map(|name| find_library(&root, &linkage, name)));
+        }
+    }
+    Ok(found)
 }
 
 /// Python files that are not byte code with an unchecked hash: sources, caches, time-stamped or checked byte code.

@@ -16,8 +16,38 @@ pub struct Components {
     pub wheels: u64,
     /// The C library and the other shared libraries.
     pub libraries: u64,
+    /// `systemd-sysupdate`, and the libraries that only it needs.
+    pub sysupdate: u64,
     /// Everything else: time zones, the skeleton.
     pub other: u64,
+}
+
+/// The libraries that are in the image for `systemd-sysupdate` alone, by the start of their file names. A test
+/// (`rootfs/tests/promises.rs`) holds that they are those, no more and no fewer.
+const SYSUPDATE_LIBRARIES: [&str; 15] = [
+    "libacl.",
+    "libaudit.",
+    "libblkid.",
+    "libbz2.",
+    "libcap.",
+    "libcap-ng.",
+    "libcrypt.",
+    "libfdisk.",
+    "liblzma.",
+    "libmount.",
+    "libpam.",
+    "libpcre2-8.",
+    "libseccomp.",
+    "libselinux.",
+    "libuuid.",
+];
+
+fn is_sysupdate(path: &Path) -> bool {
+    if path.starts_with("usr/lib/systemd") || path.starts_with("usr/lib/x86_64-linux-gnu/systemd") {
+        return true;
+    }
+    let name = path.strip_prefix("usr/lib/x86_64-linux-gnu").map(|name| name.as_os_str().as_bytes());
+    name.is_ok_and(|name| SYSUPDATE_LIBRARIES.iter().any(|start| name.starts_with(start.as_bytes())))
 }
 
 /// Which component a path of the image belongs to.
@@ -27,6 +57,8 @@ fn component(path: &Path) -> &'static str {
         "python"
     } else if starts("usr/lib/astromesh/") {
         "wheels"
+    } else if is_sysupdate(path) {
+        "sysupdate"
     } else if starts("usr/lib/") || starts("usr/lib64/") {
         "libraries"
     } else {
@@ -45,6 +77,7 @@ pub fn components(stage: &Path) -> io::Result<Components> {
         python: size("python"),
         wheels: size("wheels"),
         libraries: size("libraries"),
+        sysupdate: size("sysupdate"),
         other: size("other"),
     })
 }
@@ -52,7 +85,7 @@ pub fn components(stage: &Path) -> io::Result<Components> {
 impl Components {
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.python + self.wheels + self.libraries + self.other
+        self.python + self.wheels + self.libraries + self.sysupdate + self.other
     }
 
     /// An estimate of each component's part of an image of `image` bytes, by its part of the uncompressed whole.
@@ -67,6 +100,7 @@ impl Components {
             python: part(self.python),
             wheels: part(self.wheels),
             libraries: part(self.libraries),
+            sysupdate: part(self.sysupdate),
             other: part(self.other),
         }
     }
@@ -84,6 +118,10 @@ mod tests {
             ("usr/lib/astromesh/site/astromesh/errors.pyc", "wheels"),
             ("usr/lib/astromesh/launch.pyc", "wheels"),
             ("usr/lib/x86_64-linux-gnu/libc.so.6", "libraries"),
+            ("usr/lib/x86_64-linux-gnu/libcrypto.so.3", "libraries"),
+            ("usr/lib/x86_64-linux-gnu/libcrypt.so.1.1.0", "sysupdate"),
+            ("usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so", "sysupdate"),
+            ("usr/lib/systemd/systemd-sysupdate", "sysupdate"),
             ("etc/passwd", "other"),
         ] {
             assert_eq!(component(Path::new(path)), expected, "{path}");
@@ -92,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_scaled_parts_never_sum_to_more_than_the_image() {
-        let parts = Components { python: 3, wheels: 5, libraries: 7, other: 1 }.scaled_to(1000);
+        let parts = Components { python: 3, wheels: 5, libraries: 7, sysupdate: 2, other: 1 }.scaled_to(1000);
         assert!(parts.total() <= 1000 && parts.total() > 990);
     }
 }

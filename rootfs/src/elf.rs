@@ -2,7 +2,7 @@
 
 use crate::tree;
 use object::Endianness;
-use object::elf::{DT_NEEDED, ET_DYN, FileHeader64, PT_INTERP};
+use object::elf::{DT_NEEDED, DT_RUNPATH, ET_DYN, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 use std::fs;
 use std::io::{self, Read as _};
@@ -73,6 +73,9 @@ fn is_position_independent(bytes: &[u8]) -> bool {
 pub(crate) struct Linkage {
     /// The names in `DT_NEEDED`.
     pub(crate) needed: Vec<String>,
+    /// The absolute directories of `DT_RUNPATH`, which ld.so searches first for this file alone. Those below `$ORIGIN`
+    /// are left out: wheels name them by habit and keep nothing there.
+    pub(crate) runpath: Vec<PathBuf>,
     /// Whether the file names an interpreter, that is: can be executed as a program.
     pub(crate) interpreter: bool,
 }
@@ -84,14 +87,21 @@ pub(crate) fn linkage(bytes: &[u8]) -> Option<Linkage> {
     let segments = header.program_headers(endian, bytes).ok()?;
     let interpreter = segments.iter().any(|segment| segment.p_type(endian) == PT_INTERP);
     let sections = header.sections(endian, bytes).ok()?;
-    let mut needed = Vec::new();
+    let (mut needed, mut runpath) = (Vec::new(), Vec::new());
     if let Some((entries, strings)) = sections.dynamic(endian, bytes).ok()? {
         let strings = sections.strings(endian, bytes, strings).ok()?;
-        for entry in entries.iter().filter(|entry| entry.d_tag(endian) == DT_NEEDED) {
-            needed.push(String::from_utf8(entry.string(endian, strings).ok()?.to_vec()).ok()?);
+        for entry in entries {
+            let text = || String::from_utf8(entry.string(endian, strings).ok()?.to_vec()).ok();
+            match entry.d_tag(endian) {
+                DT_NEEDED => needed.push(text()?),
+                DT_RUNPATH => {
+                    runpath.extend(text()?.split(':').filter(|dir| dir.starts_with('/')).map(PathBuf::from));
+                }
+                _ => {}
+            }
         }
     }
-    Some(Linkage { needed, interpreter })
+    Some(Linkage { needed, runpath, interpreter })
 }
 
 #[cfg(test)]

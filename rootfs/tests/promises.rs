@@ -1,11 +1,12 @@
-//! Promise: what is in the root image is what is meant to be there, and nothing in it can be run but the runtime.
+//! Promise: what is in the root image is what is meant to be there, and nothing in it can be run but the runtime and
+//! the updater.
 //!
 //! Each negative has its twin: the same check on a copy of the tree that was tampered with, where it must fail.
 
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion")]
 
 use astromesh_rootfs::lock::DebianLock;
-use astromesh_rootfs::{BuildOptions, Cache, ErofsOptions, RootImage, Tools, audit, build, disk};
+use astromesh_rootfs::{BuildOptions, Cache, ErofsOptions, RootImage, Tools, audit, build, components, disk};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn image() -> (tempfile::TempDir, RootImage) {
 /// A writable copy of the part of the tree that the checks need.
 fn tampered(stage: &Path, change: impl FnOnce(&Path)) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for part in ["usr/bin", "usr/lib/x86_64-linux-gnu", "usr/lib/astromesh/launch.pyc"] {
+    for part in ["usr/bin", "usr/lib/x86_64-linux-gnu", "usr/lib/systemd", "usr/lib/astromesh/launch.pyc"] {
         let to = copy.path().join(part);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         assert!(Command::new("cp").arg("-a").arg(stage.join(part)).arg(&to).status().unwrap().success());
@@ -82,6 +83,54 @@ fn every_library_that_a_file_asks_for_is_in_the_image() {
     });
     let missing = audit::unresolved_libraries(copy.path()).unwrap();
     assert!(missing.iter().any(|(file, library)| file.ends_with("python3.13") && library == "libz.so.1"));
+    // A library that is found by the RUNPATH of who asks for it.
+    let copy = tampered(&image.stage, |root| {
+        let dir = root.join("usr/lib/x86_64-linux-gnu/systemd");
+        fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+        fs::rename(dir.join("libsystemd-shared-257.so"), root.join("usr/lib/libsystemd-shared-257.so"))
+            .unwrap();
+    });
+    let missing = audit::unresolved_libraries(copy.path()).unwrap();
+    assert!(missing.iter().any(|(file, _)| file.ends_with("systemd-sysupdate")), "{missing:?}");
+}
+
+/// The only programs beside the interpreter.
+const UPDATER: [&str; 2] = ["usr/lib/systemd/systemd-sysupdate", "usr/lib/systemd/systemd-import"];
+
+#[test]
+fn what_is_weighed_as_the_updater_is_it_and_the_libraries_that_nothing_else_needs() {
+    let (_out, image) = image();
+    let files = audit::only_for(&image.stage, &UPDATER).unwrap();
+    // libcrypto is the runtime's too.
+    assert!(files.iter().any(|file| file.ends_with("libsystemd-shared-257.so")), "{files:?}");
+    assert!(!files.iter().any(|file| file.ends_with("libcrypto.so.3")), "{files:?}");
+    let bytes: u64 = files.iter().map(|file| fs::metadata(image.stage.join(file)).unwrap().len()).sum();
+    assert_eq!(components(&image.stage).unwrap().sysupdate, bytes, "{files:?}");
+
+    let neighbour = tampered(&image.stage, |root| {
+        fs::copy(root.join(UPDATER[0]), root.join("usr/bin/another")).unwrap();
+    });
+    let files = audit::only_for(neighbour.path(), &UPDATER).unwrap();
+    assert!(files.contains(Path::new(UPDATER[0])), "{files:?}");
+    assert!(!files.iter().any(|file| file.ends_with("libsystemd-shared-257.so")), "{files:?}");
+}
+
+#[test]
+fn the_updater_and_its_libraries_are_at_most_8_mb_compressed() {
+    let (_out, image) = image();
+    let (alone, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for file in audit::only_for(&image.stage, &UPDATER).unwrap() {
+        let to = alone.path().join(&file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(image.stage.join(&file), to).unwrap();
+    }
+    let cache = Cache::open(&Cache::default_path().unwrap()).unwrap();
+    let tools = Tools::open(&cache, &DebianLock::load().unwrap(), &|_| ()).unwrap();
+    let packed = out.path().join("sysupdate.erofs");
+    ErofsOptions::default().make(&tools, alone.path(), &packed).unwrap();
+    let bytes = fs::metadata(&packed).unwrap().len();
+    eprintln!("the updater and its libraries: {bytes} bytes compressed");
+    assert!(bytes <= 8_000_000, "{bytes} bytes");
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn measure(image: &Image, parts: Components) -> Result<Sizes> {
     let root = length(&image.root)?;
     let parts = parts.scaled_to(root);
     let (kernel, init, uki) = (length(&image.kernel)?, length(&image.initrd)?, length(&image.uki)?);
-    let named = parts.python + parts.wheels + parts.libraries;
+    let named = parts.python + parts.wheels + parts.libraries + parts.sysupdate;
     Ok(BTreeMap::from([
         // The loader, and what makes the unified kernel image more than kernel and initramfs.
         ("boot".to_owned(), length(&image.loader)? + uki.saturating_sub(kernel + init)),
@@ -148,6 +148,7 @@ fn measure(image: &Image, parts: Components) -> Result<Sizes> {
         ("python".to_owned(), parts.python),
         ("wheels".to_owned(), parts.wheels),
         ("libraries".to_owned(), parts.libraries),
+        ("sysupdate".to_owned(), parts.sysupdate),
         // What rounding left over too, so that the parts make up the whole.
         ("other".to_owned(), root - named),
         ("verity".to_owned(), length(&image.verity)?),

@@ -76,7 +76,7 @@ const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
     ("astromesh-oci", &["registry"]),
-    ("astromesh-rootfs", &["launcher", "promises", "sbom"]),
+    ("astromesh-rootfs", &["launcher", "promises", "sbom", "sysupdate"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),
 ];
 

@@ -67,7 +67,7 @@ pub(super) fn write_to(stage: &Path, version: &str) -> Result<(), ClosureError> 
     Ok(())
 }
 
-/// os-release(5). `IMAGE_VERSION` is what `systemd-sysupdate` compares.
+/// os-release(5). `IMAGE_VERSION` is what `systemd-sysupdate pending` compares, and what its `%A` stands for.
 fn os_release(version: &str) -> String {
     format!(
         "NAME=\"Astromesh OS\"\nID=astromesh\nPRETTY_NAME=\"Astromesh OS {version}\"\nVERSION_ID={version}\n\
