@@ -35,6 +35,8 @@ pub const CONTROL_ID: u32 = 903;
 pub const METADATA_ID: u32 = 905;
 /// User and group id of [`UPDATE`].
 pub const UPDATE_ID: u32 = 906;
+/// User and group id of the part of [`SLOTS`] that has the idle slot written by a foreign program.
+pub const INSTALL_ID: u32 = 907;
 /// User and group id of the agent runtime.
 pub const AGENT_ID: u32 = 1000;
 

@@ -5,7 +5,7 @@
 //! through, one by one; then devices, one by one. A view is a value, so that what a process sees can be read in one
 //! place. A step that fails is an error: nobody starts in half a view.
 
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, mount_remount,
@@ -84,12 +84,14 @@ pub struct Device {
     pub mode: u32,
     /// Major and minor number.
     pub number: (u32, u32),
+    /// Whose it is: user and group id.
+    pub owner: u32,
 }
 
 impl Device {
     /// One of the harmless character devices of Documentation/admin-guide/devices.txt.
     pub fn memory(name: &str, minor: u32) -> Self {
-        Self { name: name.to_owned(), kind: FileType::CharacterDevice, mode: 0o666, number: (1, minor) }
+        Self { name: name.to_owned(), kind: FileType::CharacterDevice, mode: 0o666, number: (1, minor), owner: 0 }
     }
 }
 
@@ -158,6 +160,7 @@ impl Device {
         let mode = Mode::from_raw_mode(self.mode);
         let (major, minor) = self.number;
         rustix::fs::mknodat(CWD, &path, self.kind, mode, rustix::fs::makedev(major, minor))?;
+        rustix::fs::chown(&path, Some(Uid::from_raw(self.owner)), Some(Gid::from_raw(self.owner)))?;
         // The umask of PID 1 may have taken bits away.
         rustix::fs::chmod(&path, mode)
     }

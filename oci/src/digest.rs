@@ -22,8 +22,13 @@ impl Digest {
 
     /// Of a file, and its length in bytes.
     pub fn of_file(file: &mut File) -> io::Result<(Self, u64)> {
+        Self::of_reader(file)
+    }
+
+    /// Of all that a reader gives, and its length in bytes.
+    pub fn of_reader(reader: &mut impl Read) -> io::Result<(Self, u64)> {
         let mut context = Context::new(&SHA256);
-        let length = hash_into(&mut context, file)?;
+        let length = hash_into(&mut context, reader)?;
         Ok((Self::finish(context), length))
     }
 
@@ -68,8 +73,8 @@ impl Digest {
     }
 }
 
-/// Feeds a file's rest to a context, and returns its length.
-pub(crate) fn hash_into(context: &mut Context, file: &mut File) -> io::Result<u64> {
+/// Feeds a reader's rest to a context, and returns its length.
+pub(crate) fn hash_into(context: &mut Context, file: &mut impl Read) -> io::Result<u64> {
     let mut buffer = vec![0; 128 * 1024];
     let mut length = 0;
     loop {

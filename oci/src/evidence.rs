@@ -5,7 +5,8 @@
 //! ([`crate::Verified::from_evidence`]), without a network and with its own keys.
 
 use crate::manifest::MAX_MANIFEST;
-use crate::signature::{MAX_PAYLOAD, MAX_SIGNATURE};
+use crate::signature::{self, MAX_PAYLOAD, MAX_SIGNATURE};
+use crate::{Digest, KeyError, SigningKey};
 use serde::{Deserialize, Serialize};
 
 /// The longest form of evidence: its three parts, and up to three bytes for the length of each.
@@ -21,6 +22,13 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Of a manifest's bytes, for `repository` (registry and name): what a push leaves in a registry.
+    pub fn sign(manifest: &[u8], repository: &str, key: &SigningKey) -> Result<Self, KeyError> {
+        let payload = signature::payload(repository, Digest::of(manifest));
+        let signature = key.sign(&payload)?;
+        Ok(Self { manifest: manifest.to_vec(), payload, signature })
+    }
+
     /// As bytes, for a file or a pipe (postcard).
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, Vec::new()).expect("byte strings always have a postcard form")

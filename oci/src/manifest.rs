@@ -31,6 +31,8 @@ pub const KERNEL: &str = "os.astromesh.kernel";
 pub const RUNTIME: &str = "os.astromesh.runtime";
 /// The root hash in hex.
 pub const ROOT_HASH: &str = "os.astromesh.root-hash";
+/// The machine that it is for, as `uname -m` has it.
+pub const ARCHITECTURE: &str = "os.astromesh.architecture";
 /// OCI's annotation for the name of a layer's file; other clients name what they pull by it.
 pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 

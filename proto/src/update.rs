@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const SLOTS_FILE: &str = "/run/node/slots";
 /// Where the last `slots` process says why it could not do its work, for a person.
 pub const SAID_FILE: &str = "/run/node/said";
+/// The same of the one that installs: it has another user, and may not write where the others do.
+pub const INSTALL_SAID_FILE: &str = "/run/install/said";
 /// Largest of those files, in bytes.
 pub const MAX_FILE: usize = 64 * 1024;
 /// How many attempts are kept: enough to see a habit, little enough to read.

@@ -124,6 +124,7 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     make_directory(c"/run/config", service::CONFIG_ID, 0o755)?;
     make_directory(c"/run/node", 0, 0o755)?;
     make_directory(c"/run/update", service::UPDATE_ID, 0o755)?;
+    make_directory(c"/run/install", service::INSTALL_ID, 0o755)?;
     // Mount points of `slots`, in its own namespace.
     make_directory(c"/run/esp", 0, 0o700)?;
     make_directory(c"/run/efivars", 0, 0o700)?;

@@ -1,7 +1,7 @@
 //! Has the idle slot written by `systemd-sysupdate`, and looks whether it did.
 //!
 //! The foreign program gets a view of its own: the verified root, the staged files read-only, this disk's device nodes, the
-//! boot partition, and no network, no state, no secret. What it is given was verified here, with the machine-config's
+//! boot partition, and no network, no state, no secret; it has a user of its own and not one capability. What it is given was verified here, with the machine-config's
 //! keys, immediately before. Since a staged file could still change under its hands (it belongs to the service that
 //! fetched it), what decides is what was written: root, hash tree and boot entry are read back from the disk and compared
 //! with the signed manifest, and a boot entry that does not stand up to it is taken away again.
@@ -16,12 +16,13 @@ use crate::view::{DEVICES, Device, Memory, STRICT, Tree, View};
 use astromesh_oci::{Digest, Evidence, Kind, PublicKey, Verified};
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_verity::{RootHash, Superblock, partition_uuids};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::mount;
 use rustix::thread::CapabilitySet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -30,7 +31,7 @@ const SYSUPDATE: &str = "/usr/lib/systemd/systemd-sysupdate";
 /// Where staged files are, in the installer's view.
 const STAGED: &str = "/run/stage";
 /// Where the transfers are written to.
-const DEFINITIONS: &str = "/run/sysupdate.d";
+const DEFINITIONS: &str = "/run/install/sysupdate.d";
 /// Where the public keys are, in the installer's view.
 const TRUSTED: &str = "/run/keys";
 /// Where the floor is, in the installer's view.
@@ -87,28 +88,25 @@ pub enum InstallError {
 }
 
 const MEMORY: &[Memory] = &[
-    Memory { on: c"/run", flags: STRICT, data: c"mode=0755,size=1m", sealed: false },
-    Memory { on: c"/var", flags: STRICT, data: c"mode=0755,size=1m", sealed: false },
+    Memory { on: c"/run", flags: STRICT, data: c"mode=0755,size=64k", sealed: false },
+    Memory { on: c"/var", flags: STRICT, data: c"mode=0755,size=64k", sealed: true },
     Memory { on: c"/dev", flags: DEVICES, data: c"mode=0755,size=64k", sealed: true },
-    Memory { on: c"/tmp", flags: STRICT, data: c"mode=0700,size=4m", sealed: false },
+    Memory { on: c"/tmp", flags: STRICT, data: c"mode=1777,size=64k", sealed: true },
 ];
 
 const DIRECTORIES: &[&CStr] = &[
     c"/run/stage",
     c"/run/keys",
     c"/run/kept",
-    c"/run/node",
+    c"/run/install",
     c"/run/esp",
-    c"/run/sysupdate.d",
-    c"/var/tmp",
-    c"/var/lib",
 ];
 
 const TREES: &[Tree] = &[
     Tree { from: c"/var/lib/update/stage", to: c"/run/stage", writable: false },
     Tree { from: c"/run/config/slots", to: c"/run/keys", writable: false },
     Tree { from: c"/var/lib/node", to: c"/run/kept", writable: false },
-    Tree { from: c"/run/node", to: c"/run/node", writable: true },
+    Tree { from: c"/run/install", to: c"/run/install", writable: true },
     Tree { from: c"/sys", to: c"/sys", writable: false },
 ];
 
@@ -119,25 +117,22 @@ pub fn run(node: &Node) -> Result<(), SlotsError> {
     let esp = esp_device(&node.disk).ok_or(SlotsError::FindDisk)?;
     View { memory: MEMORY, directories: DIRECTORIES, trees: TREES, devices: &devices, proc: c"" }.build()?;
     mount_esp(&esp).map_err(|cause| super::EspError::Mount { device: esp.clone(), cause })?;
-    service::become_service(0, RIGHTS)?;
+    service::become_service(service::INSTALL_ID, CapabilitySet::empty())?;
 
     let candidate = verify(node)?;
     make_room(node, &candidate)?;
-    write(node, &candidate)?;
+    // Not before it is known that the boot partition is what lies there: the updater would make the folder wherever it is.
     let mut esp = Esp::at_mount_point()?;
+    write(node, &candidate, &esp)?;
     let checked = check_written(node, &candidate);
     if checked.is_err() {
         withdraw(&candidate);
     }
     esp.sync()?;
     checked?;
-    inspect::write_down(&mut esp, node, None)?;
     log::info!("{} is in the idle slot, with {} bytes of root", candidate.version, candidate.layer(Kind::Root).size);
     Ok(())
 }
-
-/// What the foreign program keeps of root's rights: it tells the kernel that a partition has changed (BLKPG).
-const RIGHTS: CapabilitySet = CapabilitySet::SYS_ADMIN;
 
 /// This disk and its partitions, and what every program may read.
 fn devices(disk: &str) -> Option<Vec<Device>> {
@@ -146,7 +141,8 @@ fn devices(disk: &str) -> Option<Vec<Device>> {
         let (major, minor) = text.trim().split_once(':')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    let block = |name: String, number| Device { name, kind: FileType::BlockDevice, mode: 0o600, number };
+    let owner = service::INSTALL_ID;
+    let block = |name: String, number| Device { name, kind: FileType::BlockDevice, mode: 0o600, number, owner };
     let mut devices = vec![
         Device::memory("null", 3),
         Device::memory("urandom", 9),
@@ -169,7 +165,7 @@ fn esp_device(disk: &str) -> Option<String> {
 
 fn mount_esp(device: &str) -> rustix::io::Result<()> {
     let source = CString::new(device).map_err(|_| rustix::io::Errno::INVAL)?;
-    mount(source.as_c_str(), MOUNTED_ON, c"vfat", STRICT, c"umask=0077,errors=remount-ro")
+    mount(source.as_c_str(), MOUNTED_ON, c"vfat", STRICT, c"uid=907,gid=907,fmask=0177,dmask=0077,errors=remount-ro")
 }
 
 /// Checks all that is staged, as if nobody had before.
@@ -263,20 +259,20 @@ fn make_room(node: &Node, candidate: &Candidate) -> Result<(), InstallError> {
     fits("kernel image", Kind::Uki, free)
 }
 
-/// Has it written.
-fn write(node: &Node, candidate: &Candidate) -> Result<(), InstallError> {
+/// Has it written. The boot partition is there, or nobody could show it.
+fn write(node: &Node, candidate: &Candidate, _there: &Esp) -> Result<(), InstallError> {
     let disk = format!("/dev/{}", node.disk);
     let entries = format!("{MOUNTED_ON}/{FOLDER}");
     let places = Places { disk: &disk, stage: STAGED, entries: &entries, running: node.running };
+    let _ = std::fs::remove_dir_all(DEFINITIONS);
+    std::fs::create_dir(DEFINITIONS).map_err(InstallError::WriteDefinitions)?;
     for (name, text) in definitions(&places) {
         std::fs::write(Path::new(DEFINITIONS).join(name), text).map_err(InstallError::WriteDefinitions)?;
     }
     let status = Command::new(SYSUPDATE)
-        .args([&format!("--definitions={DEFINITIONS}"), "--verify=no", "--no-pager", "update"])
+        .args([&format!("--definitions={DEFINITIONS}"), "update"])
         .arg(candidate.version.to_string())
         .env_clear()
-        .env("SYSTEMD_LOG_TARGET", "console")
-        .env("TMPDIR", "/tmp")
         .stdin(Stdio::null())
         .status()
         .map_err(InstallError::Start)?;
@@ -319,13 +315,42 @@ fn withdraw(candidate: &Candidate) {
     }
 }
 
-/// Digest of the first `size` bytes.
+/// Digest of the first `size` bytes, past the kernel's memory: what was read of a slot before is still in there, and what
+/// was written through the disk's own node is not.
 fn digest_of_start(path: &Path, size: u64) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    // What the kernel still has in memory is not what is on the disk.
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    file.seek(SeekFrom::Start(0))?;
-    Digest::of_reader(&mut file.take(size)).map(|(digest, _)| digest)
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
+    // FAT takes O_DIRECT; a file system that doesn't is read as it is.
+    let file = File::from(file.or_else(|_| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))?);
+    let aligned = Aligned { file, buffer: vec![0; 2 * PIECE], from: 0, to: 0, place: 0 };
+    Digest::of_reader(&mut aligned.take(size)).map(|(digest, _)| digest)
+}
+
+/// Bytes read at once, and what their place in memory and on the disk must be a multiple of: the largest sector.
+const PIECE: usize = 128 * 1024;
+const UNIT: usize = 4096;
+
+/// A reader that gives the kernel aligned buffers, as O_DIRECT asks for (open(2)).
+struct Aligned {
+    file: File,
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+    place: u64,
+}
+
+impl Read for Aligned {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.from == self.to {
+            let start = self.buffer.as_ptr().align_offset(UNIT);
+            let count = self.file.read_at(&mut self.buffer[start..start + PIECE], self.place)?;
+            (self.from, self.to) = (start, start + count);
+            self.place += count as u64;
+        }
+        let count = into.len().min(self.to - self.from);
+        into[..count].copy_from_slice(&self.buffer[self.from..self.from + count]);
+        self.from += count;
+        Ok(count)
+    }
 }
 
 /// Whether a file holds these bytes.

@@ -21,7 +21,7 @@ use crate::service::{self, BecomeError};
 use crate::view::ViewError;
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::ipc::SlotsWork;
-use astromesh_proto::update::SAID_FILE;
+use astromesh_proto::update::{INSTALL_SAID_FILE, SAID_FILE};
 use astromesh_proto::version::Version;
 use boot_partition::{BootPartition, Esp, EspError};
 use rustix::thread::CapabilitySet;
@@ -99,7 +99,8 @@ pub fn main() -> i32 {
         Err(error) => {
             log::error!("{error}");
             // Only what says so to a person; nobody decides by it.
-            let _ = std::fs::write(SAID_FILE, error.to_string());
+            let text = error.to_string();
+            let _ = std::fs::write(SAID_FILE, &text).or_else(|_| std::fs::write(INSTALL_SAID_FILE, &text));
             EXIT_NOT_DONE
         }
     }

@@ -114,8 +114,8 @@ impl Candidate {
     pub fn file_name(&self, kind: Kind) -> String {
         let (version, ids) = (self.version, partition_uuids(&self.root_hash));
         match kind {
-            Kind::Root => format!("{PREFIX}{version}_{}.root", ids.root.simple()),
-            Kind::Verity => format!("{PREFIX}{version}_{}.verity", ids.verity.simple()),
+            Kind::Root => format!("{PREFIX}{version}_{}.root", ids.root),
+            Kind::Verity => format!("{PREFIX}{version}_{}.verity", ids.verity),
             _ => format!("{PREFIX}{version}.efi"),
         }
     }

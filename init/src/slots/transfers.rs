@@ -2,7 +2,7 @@
 //!
 //! Hash tree, root, and the boot entry last: until that one is there, nothing that the boot loader looks at has changed.
 //! The disk is named, not looked for; two releases are kept; the one that runs is never overwritten. See
-//! sysupdate.d(5).
+//! sysupdate.d(5), and docs/decisions/018-sysupdate-closure.md for what was found out about it.
 
 use astromesh_proto::version::Version;
 
@@ -24,25 +24,28 @@ pub struct Places<'a> {
 /// Files of a folder for `--definitions=`: name and content, in the order of their names.
 pub fn definitions(places: &Places<'_>) -> [(&'static str, String); 3] {
     let Places { disk, stage, entries, running } = places;
-    // `%` would begin a specifier; none of these can hold one.
+    // The running release is written out: where `%A` can't be read, the line would be ignored with a warning. `%` begins a
+    // specifier; none of these can hold one. FAT keeps a mode without write bits as an attribute, and the boot loader could
+    // then not count.
     let partition = |kind: &str, extension: &str, label: &str| {
         format!(
-            "[Transfer]\nProtectVersion={running}\nVerify=no\n\n\
+            "[Transfer]\nProtectVersion={running}\nMinVersion={running}\n\n\
              [Source]\nType=regular-file\nPath={stage}\nMatchPattern=astromesh_@v_@u.{extension}\n\n\
-             [Target]\nType=partition\nPath={disk}\nMatchPattern={label}_@v\nMatchPartitionType={kind}\nReadOnly=yes\n"
+             [Target]\nType=partition\nPath={disk}\nMatchPattern={label}_@v\nMatchPartitionType={kind}\n\
+             ReadOnly=1\nInstancesMax=2\n"
         )
     };
     [
-        ("10-verity.transfer", partition("root-verity", "verity", "verity")),
-        ("20-root.transfer", partition("root", "root", "root")),
+        ("10-verity.transfer", partition("root-x86-64-verity", "verity", "verity")),
+        ("20-root.transfer", partition("root-x86-64", "root", "root")),
         (
             "30-uki.transfer",
             format!(
-                "[Transfer]\nProtectVersion={running}\nVerify=no\n\n\
+                "[Transfer]\nProtectVersion={running}\nMinVersion={running}\n\n\
                  [Source]\nType=regular-file\nPath={stage}\nMatchPattern=astromesh_@v.efi\n\n\
                  [Target]\nType=regular-file\nPath={entries}\n\
                  MatchPattern=astromesh_@v+@l-@d.efi astromesh_@v+@l.efi astromesh_@v.efi\n\
-                 Mode=0444\nTriesLeft={TRIES}\nTriesDone=0\nInstancesMax=2\n"
+                 Mode=0600\nTriesLeft={TRIES}\nTriesDone=0\nInstancesMax=2\n"
             ),
         ),
     ]

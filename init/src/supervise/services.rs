@@ -42,8 +42,7 @@ pub const CONFIG_DIRECTORIES: &[(&CStr, u32)] = &[
     (c"/run/config/control", service::CONTROL_ID),
     (c"/run/config/agent", service::AGENT_ID),
     (c"/run/config/update", service::UPDATE_ID),
-    // Root's own: the installer reads it, and nobody else.
-    (crate::slots::KEYS_FOLDER, 0),
+    (crate::slots::KEYS_FOLDER, service::INSTALL_ID),
 ];
 
 /// What is fixed about a service.

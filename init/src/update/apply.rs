@@ -103,6 +103,10 @@ fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer,
     tell(Step::Install, 0, candidate.release.size);
     shared.end(Outcome::Installing, "the idle slot is being written");
     shared.have_done(SlotsWork::Install)?;
+    // What it wrote is told by somebody else. Should that fail, the next start tells.
+    if let Err(reason) = shared.have_done(SlotsWork::Inspect) {
+        log::warn!("the slots could not be looked at: {reason}");
+    }
     shared.end(Outcome::Trying, "it is installed, and waits for a restart");
     clear_stage_but(&[]).ok();
     tell(Step::Install, candidate.release.size, candidate.release.size);

@@ -22,7 +22,9 @@ use crate::sys::descriptors;
 use apply::Job;
 use astromesh_proto::ipc::{FromInit, SlotsWork, ToInit};
 use astromesh_proto::machine_config::{Update, UpdateMode};
-use astromesh_proto::update::{Origin, Outcome, Record, SAID_FILE, SLOTS_FILE, Slots, State, parse};
+use astromesh_proto::update::{
+    INSTALL_SAID_FILE, Origin, Outcome, Record, SAID_FILE, SLOTS_FILE, Slots, State, parse,
+};
 use astromesh_proto::version::Version;
 use reconcile::{Next, reconcile};
 use rustix::thread::CapabilitySet;
@@ -201,7 +203,8 @@ impl Shared {
                 Some((of, true)) if of == work => return Ok(()),
                 Some((of, false)) if of == work => {
                     let mut said = String::new();
-                    let _ = File::open(SAID_FILE).and_then(|file| file.take(1024).read_to_string(&mut said));
+                    let file = if work == SlotsWork::Install { INSTALL_SAID_FILE } else { SAID_FILE };
+                    let _ = File::open(file).and_then(|file| file.take(1024).read_to_string(&mut said));
                     return Err(if said.is_empty() { "see the log".to_owned() } else { said });
                 }
                 _ => {}

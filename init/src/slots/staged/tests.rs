@@ -48,8 +48,8 @@ fn read(notes: &[(&str, &str)], kinds: &[Kind]) -> Result<Candidate, RefuseError
 #[test]
 fn files_are_named_as_the_slot_writer_reads_them() {
     let candidate = read(&notes(), &KINDS).unwrap();
-    assert_eq!(candidate.file_name(Kind::Root), "astromesh_0.2.0_00112233445566778899aabbccddeeff.root");
-    assert_eq!(candidate.file_name(Kind::Verity), "astromesh_0.2.0_ffeeddccbbaa99887766554433221100.verity");
+    assert_eq!(candidate.file_name(Kind::Root), "astromesh_0.2.0_00112233-4455-6677-8899-aabbccddeeff.root");
+    assert_eq!(candidate.file_name(Kind::Verity), "astromesh_0.2.0_ffeeddcc-bbaa-9988-7766-554433221100.verity");
     assert_eq!(candidate.file_name(Kind::Uki), "astromesh_0.2.0.efi");
     assert_eq!(candidate.release.size, 3 * 4096);
 }
