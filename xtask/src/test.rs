@@ -88,7 +88,7 @@ pub fn gate(name: &str, only: Option<&str>) -> Result<()> {
     };
     deps::install()?;
     let image = image::build()?;
-    variants::build(&image)?;
+    variants::build(&image, name == "phase2")?;
     if name == "phase1" {
         formats::convert(&image, astromesh_rootfs::formats::ALL)?;
     }
