@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::Instant;
 
 /// The gates, and the test files of the `qemu` crate that each runs.
-const GATES: &[(&str, &[&str])] = &[("phase0", &["phase0"]), ("phase1", &["phase1", "cloud"])];
+const GATES: &[(&str, &[&str])] =
+    &[("phase0", &["phase0"]), ("phase1", &["phase1", "cloud"]), ("phase2", &["phase2_boot"])];
 
 /// Everything.
 pub fn everything() -> Result<()> {
