@@ -56,8 +56,26 @@ pub(crate) fn exit_reason(events: &[QmpEvent], process: &str) -> ExitReason {
         .rev()
         .take_while(|e| e.name != "RESET")
         .any(|e| e.name == "WATCHDOG" && e.data["action"] != "none");
-    // https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html, ShutdownCause
-    match events[end].data["reason"].as_str().unwrap_or_default() {
+    cause(&events[end], barked, process)
+}
+
+/// The reason of each reset that a machine has survived, oldest first.
+pub(crate) fn resets(events: &[QmpEvent]) -> Vec<ExitReason> {
+    let mut reasons = Vec::new();
+    let mut barked = false;
+    for event in events {
+        match event.name.as_str() {
+            "WATCHDOG" => barked = event.data["action"] != "none",
+            "RESET" => reasons.push(cause(event, std::mem::take(&mut barked), "it runs on")),
+            _ => {}
+        }
+    }
+    reasons
+}
+
+/// What an event's reason means. (https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html, ShutdownCause)
+fn cause(event: &QmpEvent, barked: bool, process: &str) -> ExitReason {
+    match event.data["reason"].as_str().unwrap_or_default() {
         "guest-reset" | "guest-shutdown" if barked => ExitReason::Watchdog,
         "guest-reset" => ExitReason::GuestReset,
         "guest-shutdown" => ExitReason::GuestShutdown,
@@ -86,6 +104,18 @@ mod tests {
         assert_eq!(exit_reason(&[bark.clone(), end.clone()], ""), ExitReason::Watchdog);
         assert_eq!(exit_reason(&[bark, reset, end.clone()], ""), ExitReason::GuestReset);
         assert_eq!(exit_reason(&[end], ""), ExitReason::GuestReset);
+    }
+
+    #[test]
+    fn every_reset_that_was_survived_has_its_reason() {
+        let bark = event("WATCHDOG", json!({"action": "reset"}));
+        let by = |reason: &str| event("RESET", json!({"guest": true, "reason": reason}));
+        let (guest, host) = (by("guest-reset"), by("host-qmp-system-reset"));
+        assert_eq!(
+            resets(&[guest.clone(), bark, guest.clone(), host, guest]),
+            [ExitReason::GuestReset, ExitReason::Watchdog, ExitReason::HostReset, ExitReason::GuestReset]
+        );
+        assert_eq!(resets(&[]), []);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub mod http;
 pub mod node;
 pub mod pcap;
 pub mod provider;
+pub mod release;
+pub mod slots;
 pub mod sockets;
 pub mod tamper;
 

@@ -3,6 +3,7 @@
 //! Both `cargo xtask run` and the gates boot nodes through this module, so what a gate proves is what a user gets. The
 //! machine-config is kept as JSON (which is YAML), so that a test can break one key of it and nothing else.
 
+use crate::release::Updates;
 use crate::{Disk, Nic, Vm, VmBuilder, VmError};
 use astromesh_proto::control::{Check, Request, Response, Stage, Status};
 use astromeshctl::client::{Client, ClientError};
@@ -67,6 +68,9 @@ pub struct GateImages {
     pub mislabelled: Image,
     /// Where the release lies in the formats of the clouds.
     pub formats: PathBuf,
+    /// Older and newer releases, good and bad; built only for a gate that updates.
+    #[serde(default)]
+    pub updates: Option<Updates>,
 }
 
 /// A node could not be put together, or did not do what was waited for.

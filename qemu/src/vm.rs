@@ -5,7 +5,7 @@
 //! value is dropped. It refuses to wait without a limit and to explain an exit by console text.
 
 use crate::builder::{BuildError, FIRMWARE_EMPTY, FIRMWARE_VARIABLES, VmBuilder};
-use crate::exit::{ExitReason, exit_reason};
+use crate::exit::{self, ExitReason, exit_reason};
 use crate::nic::forwarded_ports;
 use crate::process::{Process, ProcessError};
 use crate::qmp::{Qmp, QmpError, QmpEvent};
@@ -76,6 +76,20 @@ pub enum VmError {
         /// The last lines.
         tail: String,
     },
+    /// The machine was not reset often enough.
+    #[error(
+        "the machine was reset for {seen:?} within {limit:?}, not {count} times; the console's end:\n{tail}"
+    )]
+    ResetTimeout {
+        /// How often it should have been.
+        count: usize,
+        /// The limit.
+        limit: Duration,
+        /// Why it was.
+        seen: Vec<ExitReason>,
+        /// The last lines.
+        tail: String,
+    },
     /// The machine runs on.
     #[error("the machine did not end within {limit:?}. If it hangs, the console's end tells where:\n{tail}")]
     ExitTimeout {
@@ -100,6 +114,9 @@ pub enum VmError {
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// Between the process's end and the last byte of its sockets there are only the reader threads.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a wait looks whether the machine still runs.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A machine that runs, or has run. Dropping it kills it.
 pub struct Vm {
@@ -197,6 +214,28 @@ impl Vm {
             seen: self.events().into_iter().map(|event| event.name).collect(),
             tail: self.serial.tail(),
         })
+    }
+
+    /// Why the machine was reset, each time so far, oldest first: for one that [`VmBuilder::allow_reboot`] lets run on.
+    pub fn resets(&self) -> Vec<ExitReason> {
+        exit::resets(&self.events())
+    }
+
+    /// Waits until the machine was reset `count` times since it started.
+    pub fn wait_resets(&self, count: usize, limit: Duration) -> Result<Vec<ExitReason>, VmError> {
+        let end = Instant::now() + limit;
+        loop {
+            let (from, seen) = (self.events().len(), self.resets());
+            if seen.len() >= count {
+                return Ok(seen);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.is_running() {
+                return Err(VmError::ResetTimeout { count, limit, seen, tail: self.serial.tail() });
+            }
+            // Looks again now and then in case one came between the two lines above.
+            self.qmp.wait_event(from, left.min(LOOK), |event| event.name == "RESET");
+        }
     }
 
     /// Waits until the machine has ended and tells why.

@@ -8,6 +8,7 @@ mod compile;
 mod skeleton;
 mod trim;
 
+pub use skeleton::os_release;
 pub use trim::{Cut, TrimRules};
 
 use crate::cache::{Cache, CacheError};

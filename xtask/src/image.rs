@@ -5,6 +5,7 @@ use crate::{initrd, project, sbom};
 use anyhow::{Context as _, Result, bail};
 use astromesh_kernel::Step;
 use astromesh_qemu::node::{self, Image};
+use astromesh_qemu::release::Release;
 use astromesh_rootfs::{BuildOptions, Cache, RootImage, Tools, disk, esp, lock::DebianLock, uki};
 use astromesh_verity::{BLOCK_SIZE, RootHash, Salt, Superblock, Uuid, partition_uuids};
 use std::fs::{self, File};
@@ -29,12 +30,12 @@ pub fn build() -> Result<Image> {
         Step::Compiling { done, total, remaining } => progress.fraction("kernel", done, total, remaining),
     })?;
     progress.note("building init");
-    let init = build_init(None)?;
+    let init = build_static("init", None)?;
     let root = astromesh_rootfs::build(&BuildOptions::new(&out, env!("CARGO_PKG_VERSION"))?, &|text| {
         progress.note(text);
     })?;
     progress.note("putting the disk together");
-    let image = assemble(&out, &kernel.bzimage, &init, &root)?;
+    let image = assemble(&out, &Parts::of(&kernel.bzimage, &init, &root))?;
     let json = serde_json::to_vec_pretty(&image)?;
     fs::write(out.join("image.json"), json).context("out/image.json can't be written")?;
     progress.note("writing the bill of materials");
@@ -42,11 +43,11 @@ pub fn build() -> Result<Image> {
     Ok(image)
 }
 
-/// Builds `init` as it goes onto the node, and makes sure it is static-pie. With a feature it is not the release's, and
-/// stays in a directory of its own.
-fn build_init(feature: Option<&str>) -> Result<PathBuf> {
+/// Builds a program of the workspace as `init` goes onto the node, and makes sure it is static-pie. With a feature it is
+/// not the release's, and is moved to a directory of its own.
+pub fn build_static(package: &str, feature: Option<&str>) -> Result<PathBuf> {
     let project = project();
-    let target = project.join("target").join(feature.unwrap_or_default());
+    let target = project.join("target");
     let flags = [
         "-Ctarget-feature=+crt-static",
         "-Crelocation-model=pie",
@@ -57,7 +58,7 @@ fn build_init(feature: Option<&str>) -> Result<PathBuf> {
     .join("\u{1f}");
     let output = Command::new(env!("CARGO"))
         .current_dir(&project)
-        .args(["build", "--quiet", "--locked", "--package", "init", "--profile", "node", "--target", TARGET])
+        .args(["build", "--quiet", "--locked", "--package", package, "--profile", "node", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target)
         .args(feature.into_iter().flat_map(|feature| ["--features", feature]))
@@ -66,16 +67,22 @@ fn build_init(feature: Option<&str>) -> Result<PathBuf> {
         .output()
         .context("cargo can't be started")?;
     if !output.status.success() {
-        bail!("building init failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("building {package} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    let init = target.join(TARGET).join("node/init");
-    astromesh_rootfs::require_static_pie(&init)?;
-    Ok(init)
+    let built = target.join(TARGET).join("node").join(package);
+    astromesh_rootfs::require_static_pie(&built)?;
+    let Some(feature) = feature else { return Ok(built) };
+    // The dependencies are shared with the release's build, the place where it leaves its result is not.
+    let apart = target.join(feature);
+    fs::create_dir_all(&apart).with_context(|| format!("{} can't be made", apart.display()))?;
+    let moved = apart.join(package);
+    fs::rename(&built, &moved).with_context(|| format!("{} can't be moved", built.display()))?;
+    Ok(moved)
 }
 
 /// The release with the root's tree in its initramfs and everything else as it is: what `bench start` compares with.
 pub fn in_memory(release: &Image) -> Result<Image> {
-    let init = build_init(Some("tree-in-memory"))?;
+    let init = build_static("init", Some("tree-in-memory"))?;
     let initrd = project().join("out/in-memory.zst");
     initrd::write_with_tree(&init, &release.stage, &initrd)?;
     Ok(Image { init, initrd, ..release.clone() })
@@ -94,55 +101,48 @@ fn tools() -> Result<Tools> {
     Ok(Tools::open(&cache, &DebianLock::load()?, &|_| ())?)
 }
 
-/// Puts a bootable disk around a root.
-pub fn assemble(out: &Path, kernel: &Path, init: &Path, root: &RootImage) -> Result<Image> {
-    assemble_as(out, kernel, init, root, None)
+/// What a bootable disk is put together from.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// The bzImage.
+    pub kernel: &'a Path,
+    /// PID 1.
+    pub init: &'a Path,
+    /// The root.
+    pub root: &'a RootImage,
+    /// The version that boot loader, slots and os-release tell.
+    pub version: &'a str,
+    /// Another root hash than the root's: for gates that boot what is wrong on purpose.
+    pub name: Option<RootHash>,
 }
 
-/// The same, if need be under the name of another root hash: for gates that boot what is wrong on purpose.
-pub fn assemble_as(
-    out: &Path,
-    kernel: &Path,
-    init: &Path,
-    root: &RootImage,
-    name: Option<RootHash>,
-) -> Result<Image> {
+impl<'a> Parts<'a> {
+    /// Of the version that this source is.
+    pub fn of(kernel: &'a Path, init: &'a Path, root: &'a RootImage) -> Self {
+        Self { kernel, init, root, version: env!("CARGO_PKG_VERSION"), name: None }
+    }
+}
+
+/// Puts a bootable disk around a root.
+pub fn assemble(out: &Path, parts: &Parts<'_>) -> Result<Image> {
     let copy = |from: &Path, name: &str| -> Result<PathBuf> {
         let to = out.join(name);
         fs::copy(from, &to).with_context(|| format!("{} can't be written", to.display()))?;
         Ok(to)
     };
-    let kernel = copy(kernel, "bzImage")?;
-    let init = copy(init, "init")?;
+    let kernel = copy(parts.kernel, "bzImage")?;
+    let init = copy(parts.init, "init")?;
     let initrd = out.join("initrd.zst");
     initrd::write(&init, &initrd)?;
+    let Parts { root, version, name, .. } = *parts;
+    let release = release(out, &kernel, &initrd, &root.erofs, version, name)?;
 
-    let version = env!("CARGO_PKG_VERSION");
-    let verity = out.join("root.verity");
-    let hash = hash_tree(&root.erofs, &verity)?;
-    let hash = name.unwrap_or(hash);
-    let ids = partition_uuids(&hash);
+    let ids = partition_uuids(&release.root_hash.parse()?);
     let tools = tools()?;
-    let uki = out.join("astromesh.efi");
-    let os_release = root.stage.join("etc/os-release");
-    let os_release =
-        fs::read_to_string(&os_release).with_context(|| format!("{} can't be read", os_release.display()))?;
-    let cmdline = node::cmdline(&hash.to_string());
-    let stub = tools.file(uki::STUB);
-    uki::make(
-        &uki::Parts {
-            stub: &stub,
-            kernel: &kernel,
-            initrd: &initrd,
-            cmdline: &cmdline,
-            os_release: &os_release,
-        },
-        &uki,
-    )?;
     let loader = tools.file(esp::LOADER);
     let esp = out.join("esp.fat");
-    let uki_name = format!("astromesh_{version}.efi");
-    esp::make(&esp::Files { loader: &loader, uki: &uki, uki_name: &uki_name }, &esp)?;
+    let uki_name = release.uki_name();
+    esp::make(&esp::Files { loader: &loader, uki: &release.uki, uki_name: &uki_name }, &esp)?;
     let var = out.join("var.ext4");
     disk::make_var(&tools, &var)?;
     let disk = out.join("disk.raw");
@@ -152,7 +152,7 @@ pub fn assemble_as(
             version,
             root: &root.erofs,
             root_partuuid: &ids.root.to_string(),
-            verity: &verity,
+            verity: &release.verity,
             verity_partuuid: &ids.verity.to_string(),
             var: &var,
         },
@@ -163,17 +163,38 @@ pub fn assemble_as(
     }
     Ok(Image {
         kernel,
-        uki,
+        uki: release.uki,
         loader,
         initrd,
         init,
         disk,
         root: root.erofs.clone(),
-        verity,
+        verity: release.verity,
         stage: root.stage.clone(),
         manifest: root.manifest.clone(),
-        root_hash: hash.to_string(),
+        root_hash: release.root_hash,
     })
+}
+
+/// Makes the files of a release around a root, in `out`: its hash tree, and the one program that names its root hash, or
+/// the root hash `name`.
+pub fn release(
+    out: &Path,
+    kernel: &Path,
+    initrd: &Path,
+    root: &Path,
+    version: &str,
+    name: Option<RootHash>,
+) -> Result<Release> {
+    fs::create_dir_all(out).with_context(|| format!("{} can't be made", out.display()))?;
+    let verity = out.join("root.verity");
+    let root_hash = name.unwrap_or(hash_tree(root, &verity)?).to_string();
+    let stub = tools()?.file(uki::STUB);
+    let uki = out.join("astromesh.efi");
+    let (cmdline, os_release) = (node::cmdline(&root_hash), astromesh_rootfs::os_release(version));
+    let parts = uki::Parts { stub: &stub, kernel, initrd, cmdline: &cmdline, os_release: &os_release };
+    uki::make(&parts, &uki)?;
+    Ok(Release { version: version.to_owned(), uki, root: root.to_owned(), verity, root_hash })
 }
 
 /// Writes the hash tree of `root` and returns its root hash. The salt is fixed, like the UUID it is made of: the same

@@ -18,6 +18,7 @@ mod size;
 #[cfg(test)]
 mod specification;
 mod test;
+mod updates;
 mod variants;
 
 use anyhow::Result;
@@ -40,7 +41,7 @@ enum Command {
     Run(run::RunArguments),
     /// Unit tests, lints, every gate, the size budget: what CI runs
     Test,
-    /// Run one gate, by name: phase0, phase1
+    /// Run one gate, by name: phase0, phase1, phase2
     Gate {
         /// Name of the gate
         name: String,

@@ -1,7 +1,8 @@
 //! Images that are wrong, or talkative, on purpose: what the gates boot beside the release. Described in
 //! `out/gate.json`.
 
-use crate::{formats, image, project};
+use crate::image::{self, Parts};
+use crate::{formats, project, updates};
 use anyhow::{Context as _, Result};
 use astromesh_qemu::node::{GateImages, Image};
 use astromesh_rootfs::{Components, RootImage, variant};
@@ -11,8 +12,8 @@ use std::path::Path;
 /// Length of the file that nobody reads: a few blocks.
 const COLD_BYTES: usize = 16 * 4096;
 
-/// Builds them around the release.
-pub fn build(release: &Image) -> Result<GateImages> {
+/// Builds them around the release; those of updates only for a gate that boots them.
+pub fn build(release: &Image, with_updates: bool) -> Result<GateImages> {
     let out = project().join("out");
     let base = RootImage {
         erofs: release.root.clone(),
@@ -23,7 +24,8 @@ pub fn build(release: &Image) -> Result<GateImages> {
     let cold = incompressible(COLD_BYTES);
     let source = project().join("qemu/tests/probe/launch.py");
     let root = variant::with_launcher(&base, &source, &cold, &out.join("probe"))?;
-    let probe = image::assemble(&out.join("probe"), &release.kernel, &release.init, &root)?;
+    let parts = Parts::of(&release.kernel, &release.init, &root);
+    let probe = image::assemble(&out.join("probe"), &parts)?;
 
     // The same root with one byte of the unread file changed, and everything about it consistent again.
     let offset = find(&root.erofs, &cold)?;
@@ -33,19 +35,14 @@ pub fn build(release: &Image) -> Result<GateImages> {
     bytes[offset] ^= 1;
     let erofs = tampered.join("root.erofs");
     fs::write(&erofs, bytes)?;
-    let consistent =
-        image::assemble(&tampered, &release.kernel, &release.init, &RootImage { erofs, ..root.clone() })?;
+    let other = RootImage { erofs, ..root.clone() };
+    let consistent = image::assemble(&tampered, &Parts { root: &other, ..parts })?;
 
     // The probe's root under the PARTUUIDs of another root hash: it is found, and must not be mounted.
     let mislabelled_out = out.join("mislabelled");
     fs::create_dir_all(&mislabelled_out)?;
-    let mislabelled = image::assemble_as(
-        &mislabelled_out,
-        &release.kernel,
-        &release.init,
-        &root,
-        Some(consistent.root_hash.parse()?),
-    )?;
+    let name = Some(consistent.root_hash.parse()?);
+    let mislabelled = image::assemble(&mislabelled_out, &Parts { name, ..parts })?;
     let images = GateImages {
         release: release.clone(),
         probe,
@@ -53,6 +50,7 @@ pub fn build(release: &Image) -> Result<GateImages> {
         consistent,
         mislabelled,
         formats: formats::directory(),
+        updates: if with_updates { Some(updates::build(release, &base)?) } else { None },
     };
     fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?)
         .context("out/gate.json can't be written")?;
@@ -74,12 +72,12 @@ pub fn incompressible(length: usize) -> Vec<u8> {
 }
 
 /// Where the middle of `content` stands in the file.
-fn find(image: &Path, content: &[u8]) -> Result<usize> {
+pub fn find(image: &Path, content: &[u8]) -> Result<usize> {
     let bytes = fs::read(image)?;
     let middle = content.len() / 2;
     let needle = &content[middle..middle + 64];
     bytes
         .windows(needle.len())
         .position(|window| window == needle)
-        .with_context(|| format!("the unread file is not in {} as it is", image.display()))
+        .with_context(|| format!("the incompressible file is not in {} as it is", image.display()))
 }

@@ -9,7 +9,7 @@
 use super::boot_partition::{BootPartition, Esp, MOUNTED_ON};
 use super::staged::{Candidate, EVIDENCE, KINDS};
 use super::transfers::{Places, definitions};
-use super::{Node, SlotsError, floor, inspect};
+use super::{Node, SlotsError, floor};
 use crate::boot::disk::{self, Disk};
 use crate::service;
 use crate::view::{DEVICES, Device, Memory, STRICT, Tree, View};

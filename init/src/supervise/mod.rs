@@ -11,6 +11,7 @@ pub mod trial;
 
 use crate::boot::timeline::{self, Moment};
 use crate::boot::{Node, root};
+use crate::slots;
 use crate::sys::watchdog::PET_SECONDS;
 use crate::sys::{heap, signals};
 use astromesh_proto::control::{Mode, Outcome};
@@ -144,6 +145,20 @@ fn begin_work(node: &mut Node, work: SlotsWork) -> bool {
     }
 }
 
+/// Takes note that the slots were looked at: the judgement begins. An exit code that says nothing says "kept".
+fn begin_judgement(node: &mut Node, code: Option<i32>) {
+    let on_trial = code == Some(slots::EXIT_ON_TRIAL);
+    if node.trial.begin(node.plan.trial, on_trial) {
+        let (outcome, note) = match code {
+            Some(slots::EXIT_ON_TRIAL) => (Outcome::Done, "this release is on trial"),
+            Some(slots::EXIT_DONE) => (Outcome::Done, "this release is kept"),
+            _ => (Outcome::Degraded, "the slots can't be looked at: no update, and no trial"),
+        };
+        log::info!("slots: {note}");
+        node.timeline.finish("slots", outcome, note);
+    }
+}
+
 /// Takes note that a `slots` process ended; `Some` when that is a reason to stop.
 fn finish_work(node: &mut Node, work: SlotsWork, done: bool) -> Option<How> {
     if work == SlotsWork::Bless && node.trial.blessed(done) {
@@ -162,7 +177,12 @@ fn reap(node: &mut Node) -> Option<How> {
     for _ in 0..AT_ONCE * 16 {
         let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return None };
         if let Some(work) = node.trial.ended(pid) {
-            let how = finish_work(node, work, status.exit_status() == Some(crate::slots::EXIT_DONE));
+            let code = status.exit_status();
+            if work == SlotsWork::Inspect {
+                begin_judgement(node, code);
+            }
+            let on_trial = work == SlotsWork::Inspect && code == Some(slots::EXIT_ON_TRIAL);
+            let how = finish_work(node, work, on_trial || code == Some(slots::EXIT_DONE));
             if how.is_some() {
                 return how;
             }

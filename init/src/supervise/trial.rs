@@ -44,9 +44,18 @@ pub enum Due {
 }
 
 impl Trial {
-    /// Begins: once it is known whether the boot loader counts this boot.
-    pub fn begin(&mut self, rules: Option<ipc::Trial>, on_trial: bool) {
-        self.begin_at(rules, on_trial, Instant::now());
+    /// Begins, once it is known whether the boot loader counts this boot; whether it had not begun already. The time runs
+    /// from here on, and health that holds already has held for no time.
+    pub fn begin(&mut self, rules: Option<ipc::Trial>, on_trial: bool) -> bool {
+        let first = self.rules.is_none();
+        if first {
+            let now = Instant::now();
+            self.begin_at(rules, on_trial, now);
+            if self.healthy_since.take().is_some() {
+                self.health_at(true, now);
+            }
+        }
+        first
     }
 
     fn begin_at(&mut self, rules: Option<ipc::Trial>, on_trial: bool, now: Instant) {
@@ -68,6 +77,7 @@ impl Trial {
                 self.healthy_since = None;
                 self.bless_at = None;
             }
+            (true, None, None) => self.healthy_since = Some(now),
             (true, None, Some(rules)) => {
                 self.healthy_since = Some(now);
                 if self.blessings < MOST_BLESSINGS {
@@ -244,6 +254,17 @@ mod tests {
             assert_ne!(trial.due(clock.at(seconds)), Due::Restart);
         }
         assert_eq!(blessings, MOST_BLESSINGS);
+    }
+
+    #[test]
+    fn health_that_held_before_the_judgement_began_counts_from_its_beginning() {
+        let mut trial = Trial::default();
+        trial.health(true);
+        assert_eq!(trial.due(Instant::now() + Duration::from_secs(1000)), Due::Nothing);
+        assert!(trial.begin(Some(RULES), true));
+        assert_eq!(trial.due(Instant::now()), Due::Nothing);
+        assert_eq!(trial.due(Instant::now() + Duration::from_secs(60)), Due::Bless);
+        assert!(!trial.begin(Some(RULES), false), "it begins once");
     }
 
     #[test]

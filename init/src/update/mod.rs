@@ -41,6 +41,9 @@ pub const SEEDS: usize = 3;
 /// How long a `slots` process may take: it hashes two roots and writes one, on an emulated machine.
 const WORK_WITHIN: Duration = Duration::from_secs(900);
 
+/// How long it may take until it is known what is in the slots; without, the last attempt stays as it is.
+const SLOTS_ARE_LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
+
 /// How often the clock is looked at for `auto`.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
@@ -90,9 +93,8 @@ pub fn main() -> i32 {
             log::error!("{} can't be listened on: {error}; operators can't ask", serve::SOCKET);
         }
     });
-    let next = shared.settle();
     let worker = Arc::clone(&shared);
-    let worked = std::thread::Builder::new().stack_size(512 * 1024).spawn(move || work(&worker, next));
+    let worked = std::thread::Builder::new().stack_size(512 * 1024).spawn(move || work(&worker));
     if served.is_err() || worked.is_err() {
         log::error!("a thread can't be started");
         return 1;
@@ -122,8 +124,13 @@ fn hear(shared: &Shared) -> i32 {
 }
 
 /// Goes on with what was interrupted, then looks for releases as the policy says.
-fn work(shared: &Arc<Shared>, next: Next) {
-    match next {
+fn work(shared: &Arc<Shared>) {
+    // PID 1 has the slots looked at when the boot is over.
+    let deadline = Instant::now() + SLOTS_ARE_LOOKED_AT_WITHIN;
+    while shared.slots().is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    match shared.settle() {
         Next::Nothing => {}
         Next::Restart => {
             // Only what was about to happen when the service ended; an operator who asked for no restart gets none.

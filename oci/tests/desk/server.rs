@@ -12,6 +12,10 @@ use std::time::Duration;
 /// `user` with the password `secret`, as `htpasswd -B` writes it; the registry knows no other form than bcrypt.
 const ACCOUNT: &str = "user:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
 
+/// Where it keeps its certificate and key, if it has any.
+const CERTIFICATE: &str = "server.crt";
+const KEY: &str = "server.key";
+
 /// A registry.
 pub struct Server {
     dir: tempfile::TempDir,
@@ -30,8 +34,22 @@ impl Server {
         Self::with("auth: {htpasswd: {realm: test, path: DIR/htpasswd}}\n")
     }
 
-    fn with(more: &str) -> Self {
+    /// A second door to what `other` holds: it speaks HTTPS, with this certificate and key in PEM.
+    pub fn with_tls(other: &Self, certificate: &str, key: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let data = other.dir.path().join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        std::os::unix::fs::symlink(data, dir.path().join("data")).unwrap();
+        std::fs::write(dir.path().join(CERTIFICATE), certificate).unwrap();
+        std::fs::write(dir.path().join(KEY), key).unwrap();
+        Self::within(dir, "")
+    }
+
+    fn with(more: &str) -> Self {
+        Self::within(tempfile::tempdir().unwrap(), more)
+    }
+
+    fn within(dir: tempfile::TempDir, more: &str) -> Self {
         std::fs::write(dir.path().join("htpasswd"), ACCOUNT).unwrap();
         let more = more.replace("DIR", &dir.path().display().to_string());
         std::fs::write(dir.path().join("more"), more).unwrap();
@@ -44,9 +62,15 @@ impl Server {
     pub fn again(&mut self) {
         let dir = self.dir.path();
         let more = std::fs::read_to_string(dir.join("more")).unwrap();
+        let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
+        let tls = if certificate.is_file() {
+            format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display())
+        } else {
+            String::new()
+        };
         let config = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: {}, secret: test}}\n{more}",
+             http: {{addr: {}, secret: test{tls}}}\n{more}",
             dir.join("data").display(),
             self.address
         );

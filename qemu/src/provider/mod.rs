@@ -12,6 +12,8 @@ mod answers;
 mod message;
 mod tls;
 
+pub use tls::Certificates;
+
 use crate::provider::message::{Exchange, ReadError};
 use ring::hmac;
 use std::collections::VecDeque;

@@ -68,7 +68,7 @@ pub(super) fn write_to(stage: &Path, version: &str) -> Result<(), ClosureError> 
 }
 
 /// os-release(5). `IMAGE_VERSION` is what `systemd-sysupdate pending` compares, and what its `%A` stands for.
-fn os_release(version: &str) -> String {
+pub fn os_release(version: &str) -> String {
     format!(
         "NAME=\"Astromesh OS\"\nID=astromesh\nPRETTY_NAME=\"Astromesh OS {version}\"\nVERSION_ID={version}\n\
          IMAGE_ID=astromesh\nIMAGE_VERSION={version}\n"

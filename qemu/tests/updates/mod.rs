@@ -1,0 +1,158 @@
+//! What tests of updates share: one disk over several power cycles of its machine, and a registry that the closed guest
+//! reaches.
+
+#![allow(dead_code, reason = "several test programs share it, and each uses a part")]
+
+#[path = "../../../oci/tests/desk/mod.rs"]
+pub mod desk;
+
+use astromesh_oci::{Artifact, FileName, Kind, PublicKey, SigningKey, manifest};
+use astromesh_qemu::node::{Delivery, GateImages, Image, Node, Setup, network};
+use astromesh_qemu::provider::Certificates;
+use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates};
+use astromesh_qemu::slots::Slots;
+use astromesh_qemu::{Disk, Nic, relay_path, tamper};
+use desk::server::Server;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// A machine that is being reset answers nobody, so a question is given up soon and asked again.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The releases that the gate's command built.
+pub fn updates() -> &'static Updates {
+    static IMAGES: OnceLock<GateImages> = OnceLock::new();
+    let images = IMAGES.get_or_init(|| {
+        let path = std::env::var("ASTROMESH_GATE").expect("gates are run by `cargo xtask gate phase2`");
+        let bytes = std::fs::read(&path).expect("the gate's images are described where the command put it");
+        serde_json::from_slice(&bytes).expect("the description is what this version of the command writes")
+    });
+    images.updates.as_ref().expect("`cargo xtask gate phase2` builds the releases")
+}
+
+/// The stand-in that every disk begins with, as a release.
+pub fn old() -> Release {
+    updates().base.as_release("0.1.0")
+}
+
+/// A node's disk and its operator: what stays when the machine is switched off.
+pub struct Station {
+    image: Image,
+    disk: PathBuf,
+    /// The machine-config and the operator's credentials; may be changed between two boots.
+    pub setup: Setup,
+    _directory: tempfile::TempDir,
+}
+
+impl Station {
+    /// A private copy of the disk with the stand-in 0.1.0.
+    pub fn new() -> Result<Self> {
+        Self::of(&updates().base)
+    }
+
+    /// A private copy of an image's disk.
+    pub fn of(image: &Image) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let disk = directory.path().join("disk.raw");
+        tamper::copy_image(&image.disk, &disk)?;
+        let setup = Setup::new("", "throw-away-key")?;
+        Ok(Self { image: image.clone(), disk, setup, _directory: directory })
+    }
+
+    /// What lies on the disk. Only while the machine is off.
+    pub fn slots(&self) -> Slots {
+        Slots::of(&self.disk)
+    }
+
+    /// Starts the machine cold: firmware with empty variables, the disk as it is. It runs on through resets, which QEMU
+    /// counts.
+    pub fn switch_on(&self) -> Result<Node> {
+        self.switch_on_with(|nic| nic)
+    }
+
+    /// The same with more connections through its closed network.
+    pub fn switch_on_with(&self, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
+        let machine = self.image.cloud_machine(Disk::new(&self.disk)).allow_reboot();
+        let machine = machine.nic(card(network(&relay_path()?)));
+        let vm = self.setup.deliver(machine, Delivery::Smbios).start()?;
+        let mut profile = self.setup.profile(&vm)?;
+        profile.timeout = ANSWERS_WITHIN;
+        Ok(Node { vm, profile })
+    }
+}
+
+/// A registry with two doors: plain HTTP on loopback, to push through, and HTTPS for the guest, with a certificate for
+/// [`REGISTRY_NAME`] and [`REGISTRY_INSIDE`].
+pub struct Registry {
+    plain: Server,
+    secure: Server,
+    ca_pem: String,
+    key: SigningKey,
+    /// What a node must be given to believe what it finds there.
+    pub public: PublicKey,
+}
+
+impl Registry {
+    /// An empty one, on loopback ports of its own.
+    pub fn start() -> Result<Self> {
+        let inside = REGISTRY_INSIDE.ip().to_string();
+        let Certificates { ca_pem, certificate_pem, key_pem, .. } =
+            Certificates::issue(&[REGISTRY_NAME, &inside])?;
+        let plain = Server::start();
+        let secure = Server::with_tls(&plain, &certificate_pem, &key_pem);
+        let (key, public) = desk::pair();
+        Ok(Self { plain, secure, ca_pem, key, public })
+    }
+
+    /// Pushes a release, signed with the key that [`Registry::public`] belongs to. Returns its reference as a guest
+    /// names it, by digest.
+    pub fn push(&self, release: &Release) -> Result<String> {
+        self.push_signed(release, &self.key)
+    }
+
+    /// The same with another key.
+    pub fn push_signed(&self, release: &Release, key: &SigningKey) -> Result<String> {
+        let place = desk::refer(&self.plain.reference(&format!("astromesh-os:{}", release.version)));
+        let pushed = astromesh_oci::push(&place, &artifact(release), key, &desk::options(), &mut |_| ())?;
+        Ok(format!("{REGISTRY_NAME}:{}/astromesh-os@{}", REGISTRY_INSIDE.port(), pushed.digest))
+    }
+
+    /// The authority that a node must trust to speak with it.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Lets a guest reach it at [`REGISTRY_INSIDE`], and nothing else.
+    pub fn open(&self, nic: Nic) -> Nic {
+        nic.reach_loopback(REGISTRY_INSIDE, self.secure.address().port())
+    }
+
+    /// The door that guests use: to shut it, to open it again.
+    pub fn door(&mut self) -> &mut Server {
+        &mut self.secure
+    }
+}
+
+/// What [`Registry`] is given: the files of a release, as `cargo xtask push` names them.
+pub fn artifact(release: &Release) -> Artifact {
+    let layers = [
+        (Kind::Uki, "astromesh.efi", &release.uki),
+        (Kind::Root, "root.erofs", &release.root),
+        (Kind::Verity, "root.verity", &release.verity),
+    ];
+    let name = |name| FileName::parse(name).expect("a plain name");
+    let annotations = BTreeMap::from([
+        (manifest::VERSION.to_owned(), release.version.clone()),
+        (manifest::ROOT_HASH.to_owned(), release.root_hash.clone()),
+        (manifest::ARCHITECTURE.to_owned(), "x86_64".to_owned()),
+    ]);
+    Artifact {
+        layers: layers.into_iter().map(|(kind, file, path)| (kind, name(file), path.clone())).collect(),
+        annotations,
+    }
+}
