@@ -42,12 +42,8 @@ const BOOT: &[Stage] = &[
 ];
 
 fn main() {
-    if rustix::process::getpid().is_init()
-        && std::env::args_os().next().is_none_or(|name| name != service::AGENT)
-    {
-        let node = boot::run(BOOT);
-        supervise::run(node)
-    }
+    // By the name alone: a service in a pid namespace of its own has number 1 there, too. The kernel's name for this file
+    // is none of these.
     std::process::exit(match std::env::args().next().as_deref() {
         Some(service::PREFETCH) => prefetch::main(),
         Some(service::CONFIG) => config::main(),
@@ -57,6 +53,7 @@ fn main() {
         Some(service::AGENT) => agent::main(),
         Some(service::SLOTS) => slots::main(),
         Some(service::UPDATE) => update::main(),
+        _ if rustix::process::getpid().is_init() => supervise::run(boot::run(BOOT)),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
             64

@@ -91,7 +91,13 @@ pub struct Device {
 impl Device {
     /// One of the harmless character devices of Documentation/admin-guide/devices.txt.
     pub fn memory(name: &str, minor: u32) -> Self {
-        Self { name: name.to_owned(), kind: FileType::CharacterDevice, mode: 0o666, number: (1, minor), owner: 0 }
+        Self {
+            name: name.to_owned(),
+            kind: FileType::CharacterDevice,
+            mode: 0o666,
+            number: (1, minor),
+            owner: 0,
+        }
     }
 }
 

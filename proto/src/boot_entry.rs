@@ -68,7 +68,8 @@ impl BootEntry {
         if text.len() % 2 != 0 || text.len() > 2 * (MAX_NAME + FOLDER.len() + 2 + 1) {
             return None;
         }
-        let units: Vec<u16> = text.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        let units: Vec<u16> =
+            text.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
         let (nul, path) = units.split_last()?;
         let path = String::from_utf16(path).ok().filter(|path| *nul == 0 && !path.contains('\0'))?;
         let (folder, name) = path.strip_prefix('\\')?.rsplit_once('\\')?;
@@ -121,10 +122,19 @@ mod tests {
     #[test]
     fn what_is_somebody_elses_is_no_entry() {
         let long = format!("astromesh_{}.efi", "1".repeat(100));
-        for name in ["", "astromesh_.efi", "debian_1.efi", "astromesh_0.2.0", "astromesh_0.2.0+.efi", "astromesh_0.2.0+a-b.efi",
-            "astromesh_0.2.0+3-0-1.efi", "astromesh_0.2.0+-1.efi", "astromesh_0.2.0+3-0.efi.bak", "../astromesh_0.2.0.efi",
-            &long]
-        {
+        for name in [
+            "",
+            "astromesh_.efi",
+            "debian_1.efi",
+            "astromesh_0.2.0",
+            "astromesh_0.2.0+.efi",
+            "astromesh_0.2.0+a-b.efi",
+            "astromesh_0.2.0+3-0-1.efi",
+            "astromesh_0.2.0+-1.efi",
+            "astromesh_0.2.0+3-0.efi.bak",
+            "../astromesh_0.2.0.efi",
+            &long,
+        ] {
             assert_eq!(BootEntry::parse(name), None, "{name}");
         }
     }
@@ -139,7 +149,9 @@ mod tests {
         let good = variable("\\EFI\\Linux\\astromesh_0.2.0+2-1.efi");
         let entry = BootEntry::from_loader_variable(&good).unwrap();
         assert_eq!(entry.to_string(), "astromesh_0.2.0+2-1.efi");
-        assert!(BootEntry::from_loader_variable(&variable("\\efi\\LINUX\\astromesh_0.2.0+2-1.efi")).is_some());
+        assert!(
+            BootEntry::from_loader_variable(&variable("\\efi\\LINUX\\astromesh_0.2.0+2-1.efi")).is_some()
+        );
         for bad in [
             Vec::new(),
             good[..4].to_vec(),

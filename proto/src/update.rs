@@ -246,7 +246,16 @@ mod tests {
             size: 1,
         };
         let from = "0.1.0".parse().unwrap();
-        Attempt { release, from, began: 0, outcome, reason: String::new(), moved: 0, reused: 0, interruptions: 0 }
+        Attempt {
+            release,
+            from,
+            began: 0,
+            outcome,
+            reason: String::new(),
+            moved: 0,
+            reused: 0,
+            interruptions: 0,
+        }
     }
 
     #[test]

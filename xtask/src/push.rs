@@ -110,6 +110,7 @@ fn annotations(image: &Image) -> Result<BTreeMap<String, String>> {
         (manifest::RUNTIME.to_owned(), runtime.with_context(missing)?),
         (manifest::KERNEL.to_owned(), kernel),
         (manifest::ROOT_HASH.to_owned(), image.root_hash.clone()),
+        (manifest::ARCHITECTURE.to_owned(), "x86_64".to_owned()),
     ]))
 }
 

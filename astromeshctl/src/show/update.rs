@@ -153,7 +153,10 @@ mod tests {
         let line = |version: &str| text.lines().find(|line| line.contains(version)).unwrap().to_owned();
         assert!(line("astromesh_0.2.0").contains("runs, on trial, 2 tries left"), "{text}");
         assert!(line("astromesh_0.2.0").contains("not whole"), "{text}");
-        assert!(line("astromesh_0.1.0").contains("kept") && line("astromesh_0.1.0").contains("2 and 3"), "{text}");
+        assert!(
+            line("astromesh_0.1.0").contains("kept") && line("astromesh_0.1.0").contains("2 and 3"),
+            "{text}"
+        );
         assert!(text.contains("nothing older than 0.1.0"), "{text}");
     }
 

@@ -20,10 +20,8 @@ const TREES: &[Tree] = &[
 
 /// Makes the view. The process must be in mount and pid namespaces of its own, as root.
 pub fn build() -> Result<(), ViewError> {
-    let devices =
-        [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)].map(|(name, minor)| {
-            Device::memory(name, minor)
-        });
+    let devices = [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)]
+        .map(|(name, minor)| Device::memory(name, minor));
     View {
         memory: MEMORY,
         directories: &[c"/run/net", c"/run/agent", c"/var/lib", c"/var/lib/astromesh", c"/dev/shm"],

@@ -40,8 +40,9 @@ const DIRECTORIES: &[(&CStr, u32, u32)] = &[
     (c"/var/lib/astromesh", service::AGENT_ID, 0o700),
     // What no service may change: the oldest release that may be installed.
     (c"/var/lib/node", 0, 0o755),
-    (c"/var/lib/update", service::UPDATE_ID, 0o700),
-    (c"/var/lib/update/stage", service::UPDATE_ID, 0o700),
+    // Readable by all: what is staged is public, and the installer has another user.
+    (c"/var/lib/update", service::UPDATE_ID, 0o755),
+    (c"/var/lib/update/stage", service::UPDATE_ID, 0o755),
 ];
 
 /// The stage.

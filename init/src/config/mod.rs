@@ -6,9 +6,7 @@
 
 mod output;
 
-pub use output::{
-    CERTIFICATES, ControlConfig, UPDATE_CERTIFICATES, read_control, read_network, read_update,
-};
+pub use output::{CERTIFICATES, ControlConfig, UPDATE_CERTIFICATES, read_control, read_network, read_update};
 
 use crate::log_sink;
 use crate::service;

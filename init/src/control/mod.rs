@@ -16,10 +16,10 @@ mod update;
 
 use crate::config::{ControlConfig, read_control};
 use crate::log_sink;
+use crate::pid1::Pid1;
 use crate::service;
 use crate::sys::descriptors;
 use health::Health;
-use crate::pid1::Pid1;
 use ring::Ring;
 use rustix::thread::CapabilitySet;
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
 //! Who the node is and how it is, put together from PID 1, the kernel and the last probe.
 
-use super::health::Life;
 use super::Shared;
+use super::health::Life;
 use crate::pid1::Pid1Error;
 use astromesh_proto::control::{Mode, Service, Stage, Status};
 use astromesh_proto::ipc::FromInit;
@@ -10,7 +10,8 @@ use std::fs;
 /// Version of the image, by its verified root. The binary's own is the same in a release; a test boots one binary in
 /// several.
 fn version() -> String {
-    crate::slots::running_version().map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |version| version.to_string())
+    crate::slots::running_version()
+        .map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |version| version.to_string())
 }
 
 /// The status.

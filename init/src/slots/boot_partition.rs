@@ -25,7 +25,9 @@ pub enum EspError {
     #[error("the disk {0} has no EFI system partition: this node was not installed from an image with one")]
     Find(String),
     /// It can't be mounted.
-    #[error("the boot partition {device} can't be mounted: {cause}; run fsck.fat on the disk of this node elsewhere")]
+    #[error(
+        "the boot partition {device} can't be mounted: {cause}; run fsck.fat on the disk of this node elsewhere"
+    )]
     Mount {
         /// Its device.
         device: String,
@@ -83,9 +85,11 @@ impl Esp {
         } else {
             flags |= MountFlags::RDONLY;
         }
-        let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+        let private =
+            rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", private).map_err(failed)?;
-        mount(source.as_c_str(), MOUNTED_ON, c"vfat", flags, c"umask=0077,errors=remount-ro").map_err(failed)?;
+        mount(source.as_c_str(), MOUNTED_ON, c"vfat", flags, c"umask=0077,errors=remount-ro")
+            .map_err(failed)?;
         Self::at_mount_point()
     }
 

@@ -27,7 +27,9 @@ pub fn counted_by_the_loader(running: Version) -> Option<BootEntry> {
     match entry {
         Some(entry) if entry.version == running => Some(entry),
         Some(entry) => {
-            log::warn!("the boot loader says that it counts {entry}, but {running} runs; nothing is kept by that");
+            log::warn!(
+                "the boot loader says that it counts {entry}, but {running} runs; nothing is kept by that"
+            );
             None
         }
         None => {

@@ -58,7 +58,9 @@ pub enum InstallError {
     #[error("the staged {0} can't be read: {1}")]
     ReadFile(String, io::Error),
     /// Root and hash tree don't belong together.
-    #[error("the staged root does not have the root hash that was signed ({0}): root and hash tree are of two releases, or damaged")]
+    #[error(
+        "the staged root does not have the root hash that was signed ({0}): root and hash tree are of two releases, or damaged"
+    )]
     MatchRootHash(RootHash),
     /// The kernel image is of another release.
     #[error("the staged kernel image does not name the root hash that was signed ({0})")]
@@ -94,13 +96,7 @@ const MEMORY: &[Memory] = &[
     Memory { on: c"/tmp", flags: STRICT, data: c"mode=1777,size=64k", sealed: true },
 ];
 
-const DIRECTORIES: &[&CStr] = &[
-    c"/run/stage",
-    c"/run/keys",
-    c"/run/kept",
-    c"/run/install",
-    c"/run/esp",
-];
+const DIRECTORIES: &[&CStr] = &[c"/run/stage", c"/run/keys", c"/run/kept", c"/run/install", c"/run/esp"];
 
 const TREES: &[Tree] = &[
     Tree { from: c"/var/lib/update/stage", to: c"/run/stage", writable: false },
@@ -130,7 +126,11 @@ pub fn run(node: &Node) -> Result<(), SlotsError> {
     }
     esp.sync()?;
     checked?;
-    log::info!("{} is in the idle slot, with {} bytes of root", candidate.version, candidate.layer(Kind::Root).size);
+    log::info!(
+        "{} is in the idle slot, with {} bytes of root",
+        candidate.version,
+        candidate.layer(Kind::Root).size
+    );
     Ok(())
 }
 
@@ -142,7 +142,8 @@ fn devices(disk: &str) -> Option<Vec<Device>> {
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
     let owner = service::INSTALL_ID;
-    let block = |name: String, number| Device { name, kind: FileType::BlockDevice, mode: 0o600, number, owner };
+    let block =
+        |name: String, number| Device { name, kind: FileType::BlockDevice, mode: 0o600, number, owner };
     let mut devices = vec![
         Device::memory("null", 3),
         Device::memory("urandom", 9),
@@ -165,7 +166,13 @@ fn esp_device(disk: &str) -> Option<String> {
 
 fn mount_esp(device: &str) -> rustix::io::Result<()> {
     let source = CString::new(device).map_err(|_| rustix::io::Errno::INVAL)?;
-    mount(source.as_c_str(), MOUNTED_ON, c"vfat", STRICT, c"uid=907,gid=907,fmask=0177,dmask=0077,errors=remount-ro")
+    mount(
+        source.as_c_str(),
+        MOUNTED_ON,
+        c"vfat",
+        STRICT,
+        c"uid=907,gid=907,fmask=0177,dmask=0077,errors=remount-ro",
+    )
 }
 
 /// Checks all that is staged, as if nobody had before.
@@ -235,8 +242,7 @@ fn staged(candidate: &Candidate, kind: Kind) -> Result<File, InstallError> {
 /// The keys of the machine-config, each a file.
 fn keys() -> Option<Vec<PublicKey>> {
     let files = std::fs::read_dir(TRUSTED).ok()?;
-    let keys: Vec<_> =
-        files.map(|file| PublicKey::load(&file.ok()?.path()).ok()).collect::<Option<_>>()?;
+    let keys: Vec<_> = files.map(|file| PublicKey::load(&file.ok()?.path()).ok()).collect::<Option<_>>()?;
     (!keys.is_empty()).then_some(keys)
 }
 
@@ -300,7 +306,8 @@ fn check_written(node: &Node, candidate: &Candidate) -> Result<(), InstallError>
 /// The new release's boot entry, as it was written.
 fn entry(candidate: &Candidate) -> Option<PathBuf> {
     let folder = Path::new(MOUNTED_ON).join(FOLDER);
-    let names = std::fs::read_dir(&folder).ok()?.flatten().filter_map(|file| file.file_name().into_string().ok());
+    let names =
+        std::fs::read_dir(&folder).ok()?.flatten().filter_map(|file| file.file_name().into_string().ok());
     let mut ours = names.filter(|name| {
         BootEntry::parse(name).is_some_and(|entry| entry.version == candidate.version && entry.is_bootable())
     });
@@ -320,7 +327,9 @@ fn withdraw(candidate: &Candidate) {
 fn digest_of_start(path: &Path, size: u64) -> io::Result<Digest> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
     // FAT takes O_DIRECT; a file system that doesn't is read as it is.
-    let file = File::from(file.or_else(|_| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))?);
+    let file = File::from(
+        file.or_else(|_| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))?,
+    );
     let aligned = Aligned { file, buffer: vec![0; 2 * PIECE], from: 0, to: 0, place: 0 };
     Digest::of_reader(&mut aligned.take(size)).map(|(digest, _)| digest)
 }

@@ -21,7 +21,9 @@ pub struct Rename {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlessError {
     /// The entry is gone.
-    #[error("{0} is not on the boot partition; it goes on running, and the next start is the boot loader's to choose")]
+    #[error(
+        "{0} is not on the boot partition; it goes on running, and the next start is the boot loader's to choose"
+    )]
     FindEntry(BootEntry),
 }
 
@@ -38,7 +40,9 @@ pub enum RollbackError {
     #[error("the slot of {0} is not whole: an update over it was begun")]
     FindSlot(Version),
     /// What runs was not started by the boot loader.
-    #[error("{0} has no boot entry that could give up its place: this machine was not started by its boot loader")]
+    #[error(
+        "{0} has no boot entry that could give up its place: this machine was not started by its boot loader"
+    )]
     FindRunning(Version),
 }
 
@@ -69,7 +73,8 @@ pub fn rollback(
     partitions: &[SlotPartition],
 ) -> Result<(Rename, Version), RollbackError> {
     let newest = |bootable: bool| {
-        let others = entries.iter().filter(|entry| entry.version != running && (!bootable || entry.is_bootable()));
+        let others =
+            entries.iter().filter(|entry| entry.version != running && (!bootable || entry.is_bootable()));
         others.map(|entry| entry.version).max()
     };
     let Some(other) = newest(true) else {

@@ -67,13 +67,15 @@ impl Candidate {
         let version: Version = version.ok_or(RefuseError::ReadManifest("its version"))?;
         let root_hash = note(manifest::ROOT_HASH).and_then(|text| text.parse().ok());
         let root_hash: RootHash = root_hash.ok_or(RefuseError::ReadManifest("its root hash"))?;
-        let architecture = note(manifest::ARCHITECTURE).ok_or(RefuseError::ReadManifest("its architecture"))?;
+        let architecture =
+            note(manifest::ARCHITECTURE).ok_or(RefuseError::ReadManifest("its architecture"))?;
         if architecture != ARCHITECTURE {
             return Err(RefuseError::MatchArchitecture(architecture.chars().take(32).collect()));
         }
         let layer = |kind: Kind| signed.layers.iter().find(|layer| layer.kind == kind).cloned();
         let all = || Some([layer(KINDS[0])?, layer(KINDS[1])?, layer(KINDS[2])?]);
-        let layers = all().ok_or(RefuseError::ReadManifest("where its root, hash tree and kernel image are"))?;
+        let layers =
+            all().ok_or(RefuseError::ReadManifest("where its root, hash tree and kernel image are"))?;
         let short = |key| note(key).unwrap_or_default().chars().take(64).collect();
         let release = Release {
             version,
@@ -87,7 +89,12 @@ impl Candidate {
     }
 
     /// Whether it may be installed on a node that runs `running`.
-    pub fn judge(&self, running: Version, floor: Option<Version>, slots: Option<&Slots>) -> Result<(), RefuseError> {
+    pub fn judge(
+        &self,
+        running: Version,
+        floor: Option<Version>,
+        slots: Option<&Slots>,
+    ) -> Result<(), RefuseError> {
         if self.version == running {
             return Err(RefuseError::Running(running));
         }
@@ -102,7 +109,8 @@ impl Candidate {
         let waiting = entries.iter().find(|entry| entry.version == self.version && entry.is_bootable());
         match waiting {
             Some(entry) => {
-                let tries = entry.tries.map_or("no count".to_owned(), |tries| format!("{} tries left", tries.left));
+                let tries =
+                    entry.tries.map_or("no count".to_owned(), |tries| format!("{} tries left", tries.left));
                 Err(RefuseError::Installed(self.version, tries))
             }
             None => Ok(()),

@@ -178,6 +178,9 @@ fn reap(node: &mut Node) -> Option<How> {
         let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return None };
         if let Some(work) = node.trial.ended(pid) {
             let code = status.exit_status();
+            if !matches!(code, Some(slots::EXIT_DONE | slots::EXIT_ON_TRIAL)) {
+                log::warn!("slots: {work:?} ended with {code:?}, signal {:?}", status.terminating_signal());
+            }
             if work == SlotsWork::Inspect {
                 begin_judgement(node, code);
             }

@@ -307,7 +307,8 @@ impl Services {
     /// PID 1 itself and the services as messages. A service that was never started is none.
     pub fn messages(&self, memory: bool) -> impl Iterator<Item = FromInit> + '_ {
         let services = self.list.iter().zip(&DESCRIPTIONS).enumerate();
-        let services = services.filter(|(index, (service, _))| *index != UPDATE || service.started_at.is_some());
+        let services =
+            services.filter(|(index, (service, _))| *index != UPDATE || service.started_at.is_some());
         let services = services.map(move |(index, (service, description))| {
             message(text(description.name), service.pid, service.restarts, memory && index != AGENT)
         });

@@ -61,8 +61,7 @@ impl Trial {
     fn begin_at(&mut self, rules: Option<ipc::Trial>, on_trial: bool, now: Instant) {
         let rules = rules.unwrap_or(ipc::Trial::DEFAULT);
         self.rules = Some(rules);
-        self.deadline =
-            on_trial.then(|| now + Duration::from_secs(rules.healthy_within_seconds.into()));
+        self.deadline = on_trial.then(|| now + Duration::from_secs(rules.healthy_within_seconds.into()));
         self.kept = !on_trial;
     }
 

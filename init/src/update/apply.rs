@@ -52,7 +52,9 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> UpdateAnswer {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => {
-            return UpdateAnswer::Refused("an update is under way; `update status` tells how far it is".to_owned());
+            return UpdateAnswer::Refused(
+                "an update is under way; `update status` tells how far it is".to_owned(),
+            );
         }
     };
     match try_apply(shared, job, tell) {
@@ -98,7 +100,8 @@ fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer,
     clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
     has_room(&candidate)?;
     fetch(shared, &mut found, &candidate, tell)?;
-    keep(&Path::new(STAGE).join(EVIDENCE), &found.verified.evidence().encode()).map_err(|error| format!("{STAGE} can't be written: {error}"))?;
+    keep(&Path::new(STAGE).join(EVIDENCE), &found.verified.evidence().encode())
+        .map_err(|error| format!("{STAGE} can't be written: {error}"))?;
 
     tell(Step::Install, 0, candidate.release.size);
     shared.end(Outcome::Installing, "the idle slot is being written");

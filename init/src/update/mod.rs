@@ -73,6 +73,8 @@ pub fn main() -> i32 {
         log::error!("{error}");
         return 1;
     }
+    // What is staged is for the installer to read, which has another user.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let (Some(policy), Some(running)) = (read_update(), running_version()) else {
         log::error!("no update section, or no version in /etc/os-release: nothing to do");
         return 1;

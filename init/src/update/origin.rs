@@ -48,18 +48,23 @@ fn open(shared: &Shared, origin: &Origin) -> Result<(Box<dyn Source + Send>, Str
             return Ok((Box::new(layout), tag.clone()));
         }
     };
-    let image = policy.image.as_deref().ok_or("the machine-config names no `update.image`: only a drive can be used")?;
+    let image = policy
+        .image
+        .as_deref()
+        .ok_or("the machine-config names no `update.image`: only a drive can be used")?;
     let mark = if tag.starts_with("sha256:") { '@' } else { ':' };
     let reference: Reference =
         format!("{image}{mark}{tag}").parse().map_err(|error: ReferenceError| error.to_string())?;
-    let authorities = std::fs::read(UPDATE_CERTIFICATES).map_err(|error| format!("{UPDATE_CERTIFICATES}: {error}"))?;
-    let credentials = policy.account.as_ref().map(|(user, password)| Credentials {
-        user: user.clone(),
-        password: password.expose().to_owned(),
-    });
+    let authorities =
+        std::fs::read(UPDATE_CERTIFICATES).map_err(|error| format!("{UPDATE_CERTIFICATES}: {error}"))?;
+    let credentials = policy
+        .account
+        .as_ref()
+        .map(|(user, password)| Credentials { user: user.clone(), password: password.expose().to_owned() });
     let rate = policy.max_bytes_per_second.and_then(NonZero::new);
     let options = SourceOptions {
-        roots: roots_from_pem(&authorities).ok_or("the authorities that were given for registries can't be read")?,
+        roots: roots_from_pem(&authorities)
+            .ok_or("the authorities that were given for registries can't be read")?,
         credentials,
         rate,
         plain_http: policy.plain_http,

@@ -95,7 +95,16 @@ mod tests {
             size: 1,
         };
         let from = version("0.1.0");
-        Attempt { release, from, began: 0, outcome, reason: String::new(), moved: 0, reused: 0, interruptions: 0 }
+        Attempt {
+            release,
+            from,
+            began: 0,
+            outcome,
+            reason: String::new(),
+            moved: 0,
+            reused: 0,
+            interruptions: 0,
+        }
     }
 
     fn slots(running: &str, counted: Option<&str>, entries: &[&str]) -> Slots {

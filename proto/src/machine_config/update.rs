@@ -176,12 +176,25 @@ mod tests {
 
     #[test]
     fn a_repository_names_its_registry_and_no_tag() {
-        for good in ["registry.example.com/astromesh-os", "localhost:5000/a/b", "10.0.2.101:5000/os", "localhost/os"] {
+        for good in
+            ["registry.example.com/astromesh-os", "localhost:5000/a/b", "10.0.2.101:5000/os", "localhost/os"]
+        {
             assert!(is_repository(good), "{good}");
         }
-        for bad in ["astromesh-os", "registry/os", "a.b/os:1", "a.b/os@sha256:00", "a.b/", "a.b//os", "a.b/OS",
-            "a.b:0/os", "a.b:99999/os", "https://a.b/os", "a.b/-os", "u@a.b/os"]
-        {
+        for bad in [
+            "astromesh-os",
+            "registry/os",
+            "a.b/os:1",
+            "a.b/os@sha256:00",
+            "a.b/",
+            "a.b//os",
+            "a.b/OS",
+            "a.b:0/os",
+            "a.b:99999/os",
+            "https://a.b/os",
+            "a.b/-os",
+            "u@a.b/os",
+        ] {
             assert!(!is_repository(bad), "{bad}");
         }
     }

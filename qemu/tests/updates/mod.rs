@@ -7,22 +7,29 @@
 pub mod desk;
 
 use astromesh_oci::{Artifact, FileName, Kind, PublicKey, SigningKey, manifest};
+use astromesh_proto::update::{Origin, Outcome, State, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::node::{Delivery, GateImages, Image, Node, Setup, network};
 use astromesh_qemu::provider::Certificates;
 use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates};
 use astromesh_qemu::slots::Slots;
 use astromesh_qemu::{Disk, Nic, relay_path, tamper};
+use astromeshctl::client::Client;
 use desk::server::Server;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// A machine that is being reset answers nobody, so a question is given up soon and asked again.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of a node's disk.
+const DISK: u64 = 512 << 20;
 
 /// The releases that the gate's command built.
 pub fn updates() -> &'static Updates {
@@ -60,6 +67,8 @@ impl Station {
         let directory = tempfile::tempdir()?;
         let disk = directory.path().join("disk.raw");
         tamper::copy_image(&image.disk, &disk)?;
+        // As a cloud gives it: a disk larger than the image. An update is staged on /var, which grows.
+        File::options().write(true).open(&disk)?.set_len(DISK)?;
         let setup = Setup::new("", "throw-away-key")?;
         Ok(Self { image: image.clone(), disk, setup, _directory: directory })
     }
@@ -83,6 +92,83 @@ impl Station {
         let mut profile = self.setup.profile(&vm)?;
         profile.timeout = ANSWERS_WITHIN;
         Ok(Node { vm, profile })
+    }
+}
+
+impl Station {
+    /// Tells the node where releases come from and whose they must be. Health must hold for seconds, not minutes, so that
+    /// a test sees it; and a release on trial has a minute.
+    pub fn follow(&mut self, registry: &Registry) {
+        let config = &mut self.setup.config;
+        config["network"]["hosts"] = json!({ REGISTRY_NAME: REGISTRY_INSIDE.ip() });
+        config["certificateAuthorities"] = json!([registry.ca_pem()]);
+        config["update"] = json!({
+            "image": format!("{REGISTRY_NAME}:{}/astromesh-os", REGISTRY_INSIDE.port()),
+            "keys": [registry.public.to_pem()],
+            "blessAfterSeconds": 2,
+            "healthyWithinSeconds": 60,
+        });
+    }
+}
+
+/// What an operator does with updates.
+pub trait Operate {
+    /// Asks the node, and waits for its last answer.
+    fn update(&self, request: UpdateRequest) -> Result<UpdateAnswer>;
+
+    /// How updates stand.
+    fn state(&self) -> Result<State> {
+        match self.update(UpdateRequest::State)? {
+            UpdateAnswer::State(state) => Ok(*state),
+            other => Err(format!("{other:?}").into()),
+        }
+    }
+
+    /// Installs the release with this tag, and restarts into it.
+    fn apply(&self, tag: &str) -> Result<UpdateAnswer> {
+        let origin = Origin::Tag(tag.to_owned());
+        self.update(UpdateRequest::Apply { origin, dry_run: false, restart: true })
+    }
+
+    /// The same, which must be done.
+    fn applied(&self, tag: &str) -> Result {
+        match self.apply(tag)? {
+            UpdateAnswer::Done(_) => Ok(()),
+            other => Err(format!("not applied: {other:?}").into()),
+        }
+    }
+
+    /// The same, which must be refused; why.
+    fn refused(&self, tag: &str) -> Result<String> {
+        match self.apply(tag)? {
+            UpdateAnswer::Refused(reason) => Ok(reason),
+            other => Err(format!("not refused: {other:?}").into()),
+        }
+    }
+
+    /// Waits until the last attempt has this outcome.
+    fn wait_outcome(&self, wanted: Outcome, limit: Duration) -> Result<State>;
+}
+
+impl Operate for Node {
+    fn update(&self, request: UpdateRequest) -> Result<UpdateAnswer> {
+        Ok(Client::connect(&self.profile)?.update(request, &mut |_, _, _| ())?)
+    }
+
+    fn wait_outcome(&self, wanted: Outcome, limit: Duration) -> Result<State> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let seen = self.state();
+            if let Ok(state) = &seen {
+                if state.attempts.first().is_some_and(|attempt| attempt.outcome == wanted) {
+                    return seen;
+                }
+            }
+            if Instant::now() > deadline || !self.vm.is_running() {
+                return Err(format!("no outcome {wanted:?}: {seen:?}\n{}", self.vm.serial().tail()).into());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

@@ -154,7 +154,10 @@ fn every_step_of_a_blessing_may_fail_or_lose_power_at_every_count() {
                     keep(&mut esp, next, counted).unwrap();
                 }
                 let settled = esp.boot();
-                assert!(settled == (version("0.2.0"), None) || settled == (version("0.1.0"), None), "{settled:?}");
+                assert!(
+                    settled == (version("0.2.0"), None) || settled == (version("0.1.0"), None),
+                    "{settled:?}"
+                );
             }
         }
     }
@@ -186,7 +189,8 @@ fn a_rollback_starts_the_other_slot_at_once_and_from_then_on() {
 
 #[test]
 fn a_rollback_that_leads_nowhere_says_why_and_changes_nothing() {
-    let entries = |names: &[&str]| -> Vec<_> { names.iter().map(|name| BootEntry::parse(name).unwrap()).collect() };
+    let entries =
+        |names: &[&str]| -> Vec<_> { names.iter().map(|name| BootEntry::parse(name).unwrap()).collect() };
     let both = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
     let (one, two) = (version("0.1.0"), version("0.2.0"));
     let judged = |names: &[&str], running, there: &[SlotPartition]| rollback(&entries(names), running, there);

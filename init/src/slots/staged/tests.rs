@@ -49,7 +49,10 @@ fn read(notes: &[(&str, &str)], kinds: &[Kind]) -> Result<Candidate, RefuseError
 fn files_are_named_as_the_slot_writer_reads_them() {
     let candidate = read(&notes(), &KINDS).unwrap();
     assert_eq!(candidate.file_name(Kind::Root), "astromesh_0.2.0_00112233-4455-6677-8899-aabbccddeeff.root");
-    assert_eq!(candidate.file_name(Kind::Verity), "astromesh_0.2.0_ffeeddcc-bbaa-9988-7766-554433221100.verity");
+    assert_eq!(
+        candidate.file_name(Kind::Verity),
+        "astromesh_0.2.0_ffeeddcc-bbaa-9988-7766-554433221100.verity"
+    );
     assert_eq!(candidate.file_name(Kind::Uki), "astromesh_0.2.0.efi");
     assert_eq!(candidate.release.size, 3 * 4096);
 }
@@ -61,8 +64,11 @@ fn a_release_that_does_not_say_what_it_is_is_refused() {
         let without: Vec<_> = notes().into_iter().filter(|(name, _)| *name != key).collect();
         assert!(matches!(read(&without, &KINDS), Err(RefuseError::ReadManifest(_))), "{key}");
     }
-    for (key, value) in [(manifest::VERSION, "0.2"), (manifest::VERSION, "../0.2.0"), (manifest::ROOT_HASH, "00")] {
-        let wrong: Vec<_> = notes().into_iter().map(|note| if note.0 == key { (key, value) } else { note }).collect();
+    for (key, value) in
+        [(manifest::VERSION, "0.2"), (manifest::VERSION, "../0.2.0"), (manifest::ROOT_HASH, "00")]
+    {
+        let wrong: Vec<_> =
+            notes().into_iter().map(|note| if note.0 == key { (key, value) } else { note }).collect();
         assert!(matches!(read(&wrong, &KINDS), Err(RefuseError::ReadManifest(_))), "{key} {value}");
     }
     let arm: Vec<_> = notes()
