@@ -56,7 +56,7 @@ pub enum SlotsWork {
     Install,
     /// Keep the release that runs: it has been healthy for long enough.
     Bless,
-    /// Make the boot loader start the other slot from now on; the machine restarts when it is done.
+    /// Make the boot loader start the other slot from now on.
     Rollback,
     /// Copy the image layout of a drive that is attached to where `update` can read it.
     TakeDrive,

@@ -64,7 +64,7 @@ pub use builder::{BuildError, SmbiosEntryPoint, VmBuilder, WatchdogModel};
 pub use disk::{Disk, DiskFormat, DiskInterface};
 pub use exit::ExitReason;
 pub use nic::{Nic, NicModel, Subnet};
-pub use process::ProcessError;
+pub use process::{Plug, ProcessError};
 pub use provider::Provider;
 pub use qmp::{QmpError, QmpEvent};
 pub use relay::{RelayError, relay, relay_path};

@@ -110,6 +110,11 @@ impl Process {
         waited.unwrap_or_else(PoisonError::into_inner).0.status
     }
 
+    /// What ends it from elsewhere.
+    pub(crate) fn plug(&self) -> Plug {
+        Plug(Arc::clone(&self.shared))
+    }
+
     /// Kills it and waits until it is reaped.
     pub(crate) fn kill(&self) {
         if let Some(child) = &mut self.shared.lock().child {
@@ -119,6 +124,20 @@ impl Process {
         // SIGKILL can't be refused; a process in uninterruptible sleep is given this long to come out of it.
         if self.wait(Duration::from_secs(30)).is_none() {
             log::error!("QEMU (process {}) did not end after SIGKILL: the host's storage may hang", self.pid);
+        }
+    }
+}
+
+/// A machine's plug, in other hands than the machine: a power cut while somebody still talks with it.
+#[derive(Clone)]
+pub struct Plug(Arc<Shared>);
+
+impl Plug {
+    /// Pulls it: SIGKILL, nothing is flushed. Doesn't wait.
+    pub fn pull(&self) {
+        if let Some(child) = &mut self.0.lock().child {
+            // An error means that it has ended by itself.
+            let _ = child.kill();
         }
     }
 }

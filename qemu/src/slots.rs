@@ -198,6 +198,19 @@ impl Slots {
         Ok(self.slots()?.into_iter().map(|slot| slot.label).collect())
     }
 
+    /// Whether something is written into a slot that has no label: an update is under way, or was cut off.
+    pub fn starts_in_the_idle_slot(&self) -> Result<bool, SlotsError> {
+        for slot in self.slots()?.iter().filter(|slot| slot.label == EMPTY) {
+            let mut start = [0; 8192];
+            let read = File::open(&self.path).and_then(|disk| disk.read_exact_at(&mut start, slot.start));
+            read.map_err(self.failed(&slot.label))?;
+            if start.iter().any(|&byte| byte != 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a slot begins with exactly the bytes of `file`.
     pub fn holds(&self, slot: &Slot, file: &Path) -> Result<bool, SlotsError> {
         let same = || {

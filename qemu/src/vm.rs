@@ -7,7 +7,7 @@
 use crate::builder::{BuildError, FIRMWARE_EMPTY, FIRMWARE_VARIABLES, VmBuilder};
 use crate::exit::{self, ExitReason, exit_reason};
 use crate::nic::forwarded_ports;
-use crate::process::{Process, ProcessError};
+use crate::process::{Plug, Process, ProcessError};
 use crate::qmp::{Qmp, QmpError, QmpEvent};
 use crate::serial::Serial;
 use qapi::qmp::{cont, human_monitor_command, pmemsave, query_status, quit, system_powerdown, system_reset};
@@ -263,6 +263,11 @@ impl Vm {
             }
             other => other,
         }
+    }
+
+    /// The machine's plug, to pull while it is talked with.
+    pub fn plug(&self) -> Plug {
+        self.process.plug()
     }
 
     /// Pulls the plug (SIGKILL) and waits until the process is gone.

@@ -9,15 +9,18 @@
 
 mod updates;
 
-use astromesh_proto::update::Outcome;
+use astromesh_proto::update::{Outcome, Step, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::http;
 use astromesh_qemu::node::{API_PORT, Node};
-use astromesh_qemu::release::kept;
-use std::time::Duration;
-use updates::{Operate as _, Registry, Result, Station, old};
+use astromesh_qemu::release::{Release, kept};
+use std::time::{Duration, Instant};
+use updates::{Operate as _, Registry, Result, Station, apply_request, old};
 
 /// A boot of a stand-in, or an update of one, on a busy emulated machine.
 const SOON: Duration = Duration::from_secs(300);
+
+/// Three failed boots of half a minute each, and what lies between them.
+const FALLS_BACK_WITHIN: Duration = Duration::from_secs(900);
 
 /// How much data an agent keeps in these tests, and of which kind.
 const MIB: usize = 3;
@@ -59,5 +62,198 @@ fn a_signed_release_is_installed_started_and_kept_and_the_data_is_there() -> Res
     node.vm.kill();
     assert_eq!(station.slots().uki_names()?, [old().uki_name(), new.uki_name()]);
     assert!(station.slots().has(new)? && station.slots().has(&old())?);
+    Ok(())
+}
+
+/// A node on the old release, healthy, that follows a registry, with its data kept.
+struct Updating {
+    registry: Registry,
+    station: Station,
+    node: Node,
+}
+
+impl Updating {
+    fn start() -> Result<Self> {
+        Self::start_with(|_| ())
+    }
+
+    fn start_with(change: impl FnOnce(&mut Station)) -> Result<Self> {
+        let registry = Registry::start()?;
+        let mut station = Station::new()?;
+        station.follow(&registry);
+        change(&mut station);
+        let node = station.switch_on_with(|nic| registry.open(nic))?;
+        node.wait_healthy_on(&old(), SOON)?;
+        keep(&node)?;
+        Ok(Self { registry, station, node })
+    }
+
+    /// Nothing of what the boot loader looks at has changed, and the data is there.
+    fn is_untouched(mut self) -> Result {
+        assert_eq!(self.node.status()?.root_hash, old().root_hash);
+        still_keeps(&self.node)?;
+        assert_eq!(self.node.vm.resets(), []);
+        self.node.vm.kill();
+        assert_eq!(self.station.slots().uki_names()?, [old().uki_name()]);
+        assert!(self.station.slots().has(&old())?);
+        assert_eq!(self.station.slots().labels()?.iter().filter(|label| *label == "_empty").count(), 2);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_another_key_signed_is_refused_and_nothing_is_written() -> Result {
+    let updating = Updating::start()?;
+    let (stranger, _) = updates::desk::pair();
+    let new = &updates::updates().healthy;
+    updating.registry.push_signed(new, &stranger)?;
+    let reason = updating.node.refused(&new.version)?;
+    assert!(reason.contains("not signed by a key"), "{reason}");
+    updating.is_untouched()
+}
+
+/// The twin: the same push, on a node that is told to believe that key.
+#[test]
+fn twin_what_another_key_signed_is_installed_where_that_key_is_believed() -> Result {
+    let (stranger, public) = updates::desk::pair();
+    let new = &updates::updates().healthy;
+    let pem = public.to_pem();
+    let updating =
+        Updating::start_with(|station| station.setup.config["update"]["keys"] = serde_json::json!([pem]))?;
+    updating.registry.push_signed(new, &stranger)?;
+    updating.node.applied(&new.version)?;
+    updating.node.wait_healthy_on(new, SOON)?;
+    Ok(())
+}
+
+#[test]
+fn a_release_whose_parts_do_not_belong_together_is_refused_before_anything_is_written() -> Result {
+    let updating = Updating::start()?;
+    for (wrong, what) in
+        [(&updates::updates().swapped, "hash tree of another"), (&updates::updates().corrupt, "a wrong byte")]
+    {
+        updating.registry.push(wrong)?;
+        let reason = updating.node.refused(&wrong.version)?;
+        assert!(reason.contains("root hash"), "{what}: {reason}");
+    }
+    updating.is_untouched()
+}
+
+#[test]
+fn a_release_older_than_the_floor_is_refused_even_after_a_rollback() -> Result {
+    let (new, newer) = (&updates::updates().healthy, &updates::updates().newer);
+    let updating = Updating::start()?;
+    let node = &updating.node;
+    updating.registry.push(new)?;
+    updating.registry.push(newer)?;
+    assert!(node.refused(&newer.version.replace('3', "4"))?.contains("not there"), "no such tag");
+    node.applied(&newer.version)?;
+    node.wait_healthy_on(newer, SOON)?;
+    node.wait_outcome(Outcome::Kept, SOON)?;
+    assert!(node.refused(&new.version)?.contains("older than 0.3.0, which runs"));
+    assert!(node.refused(&newer.version)?.contains("runs already"));
+
+    // Back to the other slot, at once; what may be installed is what may have been before.
+    assert!(matches!(node.update(UpdateRequest::Rollback)?, UpdateAnswer::Done(_)));
+    node.wait_healthy_on(&old(), SOON)?;
+    assert_eq!(node.vm.resets().len(), 2);
+    let reason = node.refused(&new.version)?;
+    assert!(reason.contains("nothing older than 0.3.0"), "{reason}");
+    // There is no third slot to go back to.
+    let UpdateAnswer::Refused(reason) = node.update(UpdateRequest::Rollback)? else {
+        return Err("went back".into());
+    };
+    assert!(reason.contains("no tries left"), "{reason}");
+    // The floor itself may be installed again.
+    node.applied(&newer.version)?;
+    node.wait_healthy_on(newer, SOON)?;
+    node.wait_outcome(Outcome::Kept, SOON)?;
+    still_keeps(node)
+}
+
+#[test]
+fn a_var_that_is_too_small_is_said_before_anything_is_fetched() -> Result {
+    let registry = Registry::start()?;
+    registry.push(&updates::updates().healthy)?;
+    let mut station = Station::of_its_own_size(&updates::updates().base)?;
+    station.follow(&registry);
+    let node = station.switch_on_with(|nic| registry.open(nic))?;
+    node.wait_healthy_on(&old(), SOON)?;
+    let reason = node.refused("0.2.0")?;
+    assert!(reason.contains("bytes free"), "{reason}");
+    assert_eq!(node.state()?.attempts[0].moved, 0);
+    Ok(())
+}
+
+#[test]
+fn a_boot_partition_without_room_is_said_and_nothing_is_written() -> Result {
+    let new = &updates::updates().healthy;
+    let updating = Updating::start_with(|station| {
+        let filler = vec![7; 80 << 20];
+        station.slots().write_file("filler", &filler).expect("the boot partition takes a file");
+    })?;
+    updating.registry.push(new)?;
+    let reason = updating.node.refused(&new.version)?;
+    assert!(reason.contains("kernel image has"), "{reason}");
+    updating.is_untouched()
+}
+
+#[test]
+fn a_registry_that_dies_in_the_middle_is_waited_for_and_the_update_goes_on() -> Result {
+    let new = &updates::updates().healthy;
+    // Slow enough to be caught in the middle.
+    let mut updating = Updating::start_with(|station| {
+        station.setup.config["update"]["maxBytesPerSecond"] = 3_000_000.into()
+    })?;
+    updating.registry.push(new)?;
+    let (node, door) = (&updating.node, updating.registry.door());
+    let mut died = false;
+    let answer = node.update_telling(apply_request(&new.version), &mut |step, done, _| {
+        if step == Step::Fetch && done > 1_000_000 && !died {
+            died = true;
+            door.kill();
+            std::thread::sleep(Duration::from_secs(3));
+            door.again();
+        }
+    })?;
+    assert!(died && matches!(answer, UpdateAnswer::Done(_)), "{answer:?}");
+    node.wait_healthy_on(new, SOON)?;
+    still_keeps(node)
+}
+
+#[test]
+fn a_release_whose_agent_never_becomes_healthy_is_rolled_back_by_nobody_and_not_tried_again() -> Result {
+    rolls_back(&updates::updates().unhealthy)
+}
+
+#[test]
+fn a_release_whose_runtime_can_not_start_is_rolled_back() -> Result {
+    rolls_back(&updates::updates().crash)
+}
+
+/// The node finds `bad` by itself, tries it three times, and goes on with the old release, which it then keeps.
+fn rolls_back(bad: &Release) -> Result {
+    let registry = Registry::start()?;
+    registry.push(bad)?;
+    let mut station = Station::new()?;
+    station.follow(&registry);
+    let policy = &mut station.setup.config["update"];
+    (policy["mode"], policy["channel"], policy["checkEveryMinutes"]) =
+        ("auto".into(), bad.version.clone().into(), 1.into());
+    policy["healthyWithinSeconds"] = 30.into();
+    let began = Instant::now();
+    let mut node = station.switch_on_with(|nic| registry.open(nic))?;
+    node.wait_resets(4, FALLS_BACK_WITHIN)?;
+    node.wait_healthy_on(&old(), SOON)?;
+    println!("healthy on the old release after {} boots, {} s", 5, began.elapsed().as_secs());
+    let state = node.wait_outcome(Outcome::RolledBack, SOON)?;
+    assert_eq!(state.attempts.len(), 1);
+    // It looks again at each start and each minute: another attempt would be the next reset.
+    std::thread::sleep(Duration::from_secs(70));
+    assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
+    assert_eq!(node.state()?.attempts.len(), 1);
+    node.vm.kill();
+    assert_eq!(station.slots().uki_names()?, [old().uki_name(), bad.trial_name(0, 3)]);
+    assert!(station.slots().has(&old())?);
     Ok(())
 }

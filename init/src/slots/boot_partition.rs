@@ -6,7 +6,7 @@
 use crate::boot::disk;
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_verity::Uuid;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
@@ -44,6 +44,14 @@ pub enum EspError {
         from: BootEntry,
         /// As it should be.
         to: BootEntry,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// An entry can't be taken away.
+    #[error("the boot entry {entry} can't be taken away: {cause}")]
+    Remove {
+        /// Which.
+        entry: BootEntry,
         /// Why.
         cause: std::io::Error,
     },
@@ -100,6 +108,14 @@ impl Esp {
         let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(|cause| EspError::List(cause.into()))?;
         Ok(Self { folder })
+    }
+}
+
+impl Esp {
+    /// Takes an entry away.
+    pub fn remove(&self, entry: &BootEntry) -> Result<(), EspError> {
+        rustix::fs::unlinkat(&self.folder, entry.to_string(), AtFlags::empty())
+            .map_err(|cause| EspError::Remove { entry: *entry, cause: cause.into() })
     }
 }
 

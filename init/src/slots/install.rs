@@ -119,6 +119,7 @@ pub fn run(node: &Node) -> Result<(), SlotsError> {
     make_room(node, &candidate)?;
     // Not before it is known that the boot partition is what lies there: the updater would make the folder wherever it is.
     let mut esp = Esp::at_mount_point()?;
+    forget_failed(&candidate, &mut esp)?;
     write(node, &candidate, &esp)?;
     let checked = check_written(node, &candidate);
     if checked.is_err() {
@@ -263,6 +264,18 @@ fn make_room(node: &Node, candidate: &Candidate) -> Result<(), InstallError> {
     fits("hash tree", Kind::Verity, room(astromesh_verity::ROOT_X86_64_VERITY))?;
     let free = rustix::fs::statvfs(MOUNTED_ON).map(|stat| stat.f_bavail * stat.f_frsize).unwrap_or(0);
     fits("kernel image", Kind::Uki, free)
+}
+
+/// Takes away an entry of this release that has no tries left: to the updater it would count as installed, and nothing
+/// would be done. What its slot holds is written again, or kept where it is whole.
+fn forget_failed(candidate: &Candidate, esp: &mut Esp) -> Result<(), SlotsError> {
+    for entry in esp.entries()? {
+        if entry.version == candidate.version && !entry.is_bootable() {
+            esp.remove(&entry)?;
+            log::info!("{entry} is tried once more");
+        }
+    }
+    Ok(())
 }
 
 /// Has it written. The boot partition is there, or nobody could show it.

@@ -65,9 +65,7 @@ fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
             }
             pet_at = now + Duration::from_secs(PET_SECONDS);
         }
-        if let Some(how) = reap(node) {
-            return how;
-        }
+        reap(node);
         restart_due(node);
         if let Some(how) = judge(node, now) {
             return how;
@@ -159,23 +157,21 @@ fn begin_judgement(node: &mut Node, code: Option<i32>) {
     }
 }
 
-/// Takes note that a `slots` process ended; `Some` when that is a reason to stop.
-fn finish_work(node: &mut Node, work: SlotsWork, done: bool) -> Option<How> {
+/// Takes note of how a `slots` process ended, and tells who may have asked for it.
+fn finish_work(node: &mut Node, work: SlotsWork, done: bool) {
     if work == SlotsWork::Bless && node.trial.blessed(done) {
         node.timeline.push("kept", Moment::now(), Outcome::Done, ipc::cut("the boot loader counts no more"));
     }
     if let Some(socket) = node.services.sockets()[UPDATE] {
         send(socket, &FromInit::Slots { work, done });
     }
-    // The boot loader starts the other slot from now on, and somebody asked for that.
-    (work == SlotsWork::Rollback && done).then_some(How::Restart)
 }
 
-/// Takes the ends of processes: of services, and of every orphan of the machine. `Some` when one is a reason to stop.
-fn reap(node: &mut Node) -> Option<How> {
+/// Takes the ends of processes: of services, and of every orphan of the machine.
+fn reap(node: &mut Node) {
     // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog; SIGCHLD stays pending.
     for _ in 0..AT_ONCE * 16 {
-        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return None };
+        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
         if let Some(work) = node.trial.ended(pid) {
             let code = status.exit_status();
             if !matches!(code, Some(slots::EXIT_DONE | slots::EXIT_ON_TRIAL)) {
@@ -185,10 +181,7 @@ fn reap(node: &mut Node) -> Option<How> {
                 begin_judgement(node, code);
             }
             let on_trial = work == SlotsWork::Inspect && code == Some(slots::EXIT_ON_TRIAL);
-            let how = finish_work(node, work, on_trial || code == Some(slots::EXIT_DONE));
-            if how.is_some() {
-                return how;
-            }
+            finish_work(node, work, on_trial || code == Some(slots::EXIT_DONE));
             continue;
         }
         if let Some(index) = node.services.ended(pid) {
@@ -208,7 +201,6 @@ fn reap(node: &mut Node) -> Option<How> {
             }
         }
     }
-    None
 }
 
 /// Starts again what is due.
@@ -337,7 +329,7 @@ fn stop(node: &mut Node, signals: &OwnedFd, how: How) -> ! {
         let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         let _ = rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(&timeout));
         while signals::next(signals).is_some() {}
-        let _ = reap(node);
+        reap(node);
         node.services.stop_restarting();
         if let Some(watchdog) = &node.watchdog {
             watchdog.pet();

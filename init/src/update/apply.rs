@@ -7,7 +7,7 @@ use super::origin::{self, Found};
 use super::{Shared, lock};
 use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE};
 use astromesh_oci::{Kind, Progress, Seed, fetch_index, fetch_layer};
-use astromesh_proto::ipc::{SlotsWork, ToInit};
+use astromesh_proto::ipc::SlotsWork;
 use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -32,6 +32,20 @@ pub struct Job {
     pub resumed: bool,
 }
 
+/// How a job ended.
+pub struct Ending {
+    /// What is answered.
+    pub answer: UpdateAnswer,
+    /// Whether the machine is to be restarted, once that is said.
+    pub restart: bool,
+}
+
+impl Ending {
+    fn without_restart(answer: UpdateAnswer) -> Self {
+        Self { answer, restart: false }
+    }
+}
+
 /// Told how far it is: step, bytes done, bytes in all.
 type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
 
@@ -47,14 +61,13 @@ pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
 }
 
 /// Updates.
-pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> UpdateAnswer {
+pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
     let _busy = match shared.busy.try_lock() {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => {
-            return UpdateAnswer::Refused(
-                "an update is under way; `update status` tells how far it is".to_owned(),
-            );
+            let text = "an update is under way; `update status` tells how far it is";
+            return Ending::without_restart(UpdateAnswer::Refused(text.to_owned()));
         }
     };
     match try_apply(shared, job, tell) {
@@ -62,7 +75,7 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> UpdateAnswer {
         Err(reason) => {
             log::warn!("{reason}");
             shared.end(Outcome::Failed, &reason);
-            UpdateAnswer::Refused(reason)
+            Ending::without_restart(UpdateAnswer::Refused(reason))
         }
     }
 }
@@ -73,18 +86,29 @@ pub fn resume(shared: &Shared) {
     let Some(digest) = digest else { return };
     log::info!("going on with the update to {digest}");
     let job = Job { origin: Origin::Tag(digest), dry_run: false, restart: true, resumed: true };
-    apply(shared, &job, &mut |_, _, _| ());
+    by_itself(shared, &job);
 }
 
-/// Goes back to the other slot.
-pub fn rollback(shared: &Shared) -> UpdateAnswer {
-    match shared.have_done(SlotsWork::Rollback) {
-        Ok(()) => UpdateAnswer::Done("the other slot is started now: the node restarts".to_owned()),
-        Err(reason) => UpdateAnswer::Refused(reason),
+/// Updates with nobody listening.
+pub fn by_itself(shared: &Shared, job: &Job) {
+    if apply(shared, job, &mut |_, _, _| ()).restart {
+        shared.restart();
     }
 }
 
-fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer, String> {
+/// Goes back to the other slot.
+pub fn rollback(shared: &Shared) -> Ending {
+    match shared.have_done(SlotsWork::Rollback) {
+        Ok(()) => {
+            let answer =
+                UpdateAnswer::Done("the other slot is started from now on; the node restarts".to_owned());
+            Ending { answer, restart: true }
+        }
+        Err(reason) => Ending::without_restart(UpdateAnswer::Refused(reason)),
+    }
+}
+
+fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<Ending, String> {
     tell(Step::Verify, 0, 0);
     let (mut found, candidate) = find(shared, &job.origin)?;
     candidate
@@ -94,7 +118,7 @@ fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer,
         return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
     }
     if job.dry_run {
-        return Ok(UpdateAnswer::Found(candidate.release));
+        return Ok(Ending::without_restart(UpdateAnswer::Found(candidate.release)));
     }
     begin(shared, &candidate);
     clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
@@ -113,14 +137,9 @@ fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<UpdateAnswer,
     shared.end(Outcome::Trying, "it is installed, and waits for a restart");
     clear_stage_but(&[]).ok();
     tell(Step::Install, candidate.release.size, candidate.release.size);
-    if !job.restart {
-        return Ok(UpdateAnswer::Done(format!(
-            "{} is installed; restart the node to try it",
-            candidate.version
-        )));
-    }
-    shared.pid1.tell(&ToInit::Reboot).map_err(|error| error.to_string())?;
-    Ok(UpdateAnswer::Done(format!("{} is installed; the node restarts into it", candidate.version)))
+    let then = if job.restart { "the node restarts into it" } else { "restart the node to try it" };
+    let answer = UpdateAnswer::Done(format!("{} is installed; {then}", candidate.version));
+    Ok(Ending { answer, restart: job.restart })
 }
 
 fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), String> {

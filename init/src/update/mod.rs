@@ -146,7 +146,7 @@ fn work(shared: &Arc<Shared>) {
         if schedule::is_due(&shared.policy, now, looked.map(|at| at.elapsed().as_secs())) {
             looked = Some(Instant::now());
             let job = Job { origin: Origin::Channel, dry_run: false, restart: true, resumed: true };
-            apply::apply(shared, &job, &mut |_, _, _| ());
+            apply::by_itself(shared, &job);
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -223,6 +223,13 @@ impl Shared {
                 return Err("it takes too long".to_owned());
             }
             worked = self.has_worked.wait_timeout(worked, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Has the machine restarted.
+    fn restart(&self) {
+        if let Err(error) = self.pid1.tell(&ToInit::Reboot) {
+            log::error!("{error}; restart the node to go on");
         }
     }
 

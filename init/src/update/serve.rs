@@ -9,7 +9,7 @@ use crate::service;
 use astromesh_proto::frame;
 use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
 use rustix::fs::Mode;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -79,23 +79,33 @@ fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), Box<dyn std
         let sent = frame::encode_vec(answer, MAX_ANSWER).map(|bytes| stream.write_all(&bytes));
         matches!(sent, Ok(Ok(())))
     };
-    match request {
+    let restart = match request {
         UpdateRequest::State => {
             tell(&UpdateAnswer::State(Box::new(shared.state())));
-        }
-        UpdateRequest::Rollback => {
-            tell(&apply::rollback(shared));
+            false
         }
         UpdateRequest::Check(origin) => {
             tell(&apply::check(shared, &origin));
+            false
+        }
+        UpdateRequest::Rollback => {
+            let ending = apply::rollback(shared);
+            tell(&ending.answer);
+            ending.restart
         }
         UpdateRequest::Apply { origin, dry_run, restart } => {
             let job = Job { origin, dry_run, restart, resumed: false };
-            let last = apply::apply(shared, &job, &mut |step, done, total| {
+            let ending = apply::apply(shared, &job, &mut |step, done, total| {
                 tell(&UpdateAnswer::Progress { step, done, total });
             });
-            tell(&last);
+            tell(&ending.answer);
+            ending.restart
         }
+    };
+    if restart {
+        // `control` hangs up when the operator has the answer: a restart before that would look like a failure.
+        let _ = stream.read(&mut [0]);
+        shared.restart();
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 pub mod desk;
 
 use astromesh_oci::{Artifact, FileName, Kind, PublicKey, SigningKey, manifest};
-use astromesh_proto::update::{Origin, Outcome, State, UpdateAnswer, UpdateRequest};
+use astromesh_proto::update::{Origin, Outcome, State, Step, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::node::{Delivery, GateImages, Image, Node, Setup, network};
 use astromesh_qemu::provider::Certificates;
 use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates};
@@ -62,13 +62,18 @@ impl Station {
         Self::of(&updates().base)
     }
 
-    /// A private copy of an image's disk.
+    /// A private copy of an image's disk, larger than it, as a cloud gives it: an update is staged on /var, which grows.
     pub fn of(image: &Image) -> Result<Self> {
+        let station = Self::of_its_own_size(image)?;
+        File::options().write(true).open(&station.disk)?.set_len(DISK)?;
+        Ok(station)
+    }
+
+    /// A private copy of an image's disk.
+    pub fn of_its_own_size(image: &Image) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let disk = directory.path().join("disk.raw");
         tamper::copy_image(&image.disk, &disk)?;
-        // As a cloud gives it: a disk larger than the image. An update is staged on /var, which grows.
-        File::options().write(true).open(&disk)?.set_len(DISK)?;
         let setup = Setup::new("", "throw-away-key")?;
         Ok(Self { image: image.clone(), disk, setup, _directory: directory })
     }
@@ -111,10 +116,24 @@ impl Station {
     }
 }
 
+/// Install the release with this tag, and restart into it.
+pub fn apply_request(tag: &str) -> UpdateRequest {
+    UpdateRequest::Apply { origin: Origin::Tag(tag.to_owned()), dry_run: false, restart: true }
+}
+
 /// What an operator does with updates.
 pub trait Operate {
+    /// Asks the node, and waits for its last answer; `tell` hears how far it is.
+    fn update_telling(
+        &self,
+        request: UpdateRequest,
+        tell: &mut dyn FnMut(Step, u64, u64),
+    ) -> Result<UpdateAnswer>;
+
     /// Asks the node, and waits for its last answer.
-    fn update(&self, request: UpdateRequest) -> Result<UpdateAnswer>;
+    fn update(&self, request: UpdateRequest) -> Result<UpdateAnswer> {
+        self.update_telling(request, &mut |_, _, _| ())
+    }
 
     /// How updates stand.
     fn state(&self) -> Result<State> {
@@ -126,8 +145,7 @@ pub trait Operate {
 
     /// Installs the release with this tag, and restarts into it.
     fn apply(&self, tag: &str) -> Result<UpdateAnswer> {
-        let origin = Origin::Tag(tag.to_owned());
-        self.update(UpdateRequest::Apply { origin, dry_run: false, restart: true })
+        self.update(apply_request(tag))
     }
 
     /// The same, which must be done.
@@ -151,8 +169,12 @@ pub trait Operate {
 }
 
 impl Operate for Node {
-    fn update(&self, request: UpdateRequest) -> Result<UpdateAnswer> {
-        Ok(Client::connect(&self.profile)?.update(request, &mut |_, _, _| ())?)
+    fn update_telling(
+        &self,
+        request: UpdateRequest,
+        tell: &mut dyn FnMut(Step, u64, u64),
+    ) -> Result<UpdateAnswer> {
+        Ok(Client::connect(&self.profile)?.update(request, tell)?)
     }
 
     fn wait_outcome(&self, wanted: Outcome, limit: Duration) -> Result<State> {
