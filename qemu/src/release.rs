@@ -70,6 +70,8 @@ pub struct Updates {
     pub newer: Release,
     /// 0.2.0 whose runtime answers, and deploys no agent.
     pub unhealthy: Release,
+    /// The same with an `init` that keeps a release whether or not it is healthy.
+    pub unhealthy_kept: Release,
     /// 0.2.0 whose runtime ends at once.
     pub crash: Release,
     /// 0.2.0 whose PID 1 ends at once: the kernel panics.

@@ -257,3 +257,19 @@ fn rolls_back(bad: &Release) -> Result {
     assert!(station.slots().has(&old())?);
     Ok(())
 }
+
+/// The twin: the same release with an `init` that keeps whatever it runs. Nothing brings the old one back.
+#[test]
+fn twin_the_same_release_stays_where_keeping_needs_no_health() -> Result {
+    let bad = &updates::updates().unhealthy_kept;
+    let mut updating = Updating::start()?;
+    updating.registry.push(bad)?;
+    updating.node.applied(&bad.version)?;
+    let state = updating.node.wait_outcome(Outcome::Kept, SOON)?;
+    assert_eq!(state.attempts[0].release.root_hash, bad.root_hash);
+    let status = updating.node.status()?;
+    assert!(!status.healthy && status.root_hash == bad.root_hash, "{}", status.reason);
+    updating.node.vm.kill();
+    assert_eq!(updating.station.slots().uki_names()?, [old().uki_name(), bad.uki_name()]);
+    Ok(())
+}

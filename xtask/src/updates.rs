@@ -49,11 +49,13 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     // Outside of its root the stand-in ends at once, which is what this PID 1 is to do.
     let panic = packed(&out.join("panic"), &program)?;
     let hang = packed(&out.join("hang"), &image::build_static("init", Some("hang-early"))?)?;
+    let keeps = packed(&out.join("unhealthy-kept"), &image::build_static("init", Some("bless-always"))?)?;
     let broken = damaged_kernel(kernel, &out.join("no-kernel"))?;
     let real = release.as_release(env!("CARGO_PKG_VERSION"));
     let real_next = variant::with_version(base, NEW, &out.join("real-next"))?;
     Ok(Updates {
         unhealthy: make("unhealthy", NEW, kernel, plain, &unhealthy)?,
+        unhealthy_kept: make("unhealthy-kept", NEW, kernel, &keeps, &unhealthy)?,
         crash: make("crash", NEW, kernel, plain, &crash)?,
         panic: make("panic", NEW, kernel, &panic, &root)?,
         hang: make("hang", NEW, kernel, &hang, &root)?,
