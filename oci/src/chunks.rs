@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(with(&|index| index.layers.reverse()), Some(ChunksError::ListLayers));
         assert_eq!(with(&|index| index.layers[1] = index.layers[0].clone()), Some(ChunksError::ListLayers));
         assert_eq!(with(&|index| index.layers[0].size += 1), Some(ChunksError::Add));
-        assert_eq!(with(&|index| drop(index.layers[0].chunks.pop())), Some(ChunksError::Add));
+        assert_eq!(with(&|index| index.layers[0].chunks.truncate(1)), Some(ChunksError::Add));
         let set = |length: u32| {
             with(&move |index| {
                 let layer = &mut index.layers[1];

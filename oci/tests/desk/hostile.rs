@@ -44,6 +44,7 @@ struct State {
     upstream: SocketAddr,
     faults: Vec<(String, Fault)>,
     requests: Vec<Asked>,
+    connections: usize,
 }
 
 /// The way.
@@ -57,11 +58,17 @@ impl Way {
     pub fn to(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { upstream, faults: Vec::new(), requests: Vec::new() }));
+        let state = Arc::new(Mutex::new(State {
+            upstream,
+            faults: Vec::new(),
+            requests: Vec::new(),
+            connections: 0,
+        }));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let state = shared.clone();
+                state.lock().unwrap().connections += 1;
                 // A broken connection is what it is for.
                 thread::spawn(move || drop(serve(&stream, &state)));
             }
@@ -93,6 +100,11 @@ impl Way {
     pub fn requests(&self, path: &str) -> Vec<Asked> {
         let state = self.state.lock().unwrap();
         state.requests.iter().filter(|asked| asked.path.ends_with(path)).cloned().collect()
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
     }
 
     /// How many bytes of bodies were sent for requests whose path ends in `path`.
