@@ -296,7 +296,7 @@ fn a_server_whose_certificate_nobody_trusted_signed_is_refused() {
     way.fault(root(&verified).to_string(), Fault::Answer(head));
     let into = dir.path().join("root");
     let error = fetch(&verified, &mut with(&other.root), &into).unwrap_err();
-    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
     fetch(&verified, &mut with(&tls.root), &into).unwrap(); // The twin.
     assert!(fs::read(&into).unwrap() == body);
 }
@@ -455,4 +455,32 @@ fn an_index_that_is_none_too_long_or_ambiguous_is_refused() {
     let mark = at.join("oci-layout");
     fs::write(&mark, fs::read_to_string(&mark).unwrap().replace("1.0.0", "2.0.0")).unwrap();
     assert!(matches!(LayoutSource::open(&at), Err(LayoutError::Parse { .. })));
+}
+
+#[test]
+fn no_asynchronous_runtime_is_below_the_part_for_the_node() {
+    let tree = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO"));
+        command.args([
+            "tree",
+            "--locked",
+            "--package",
+            "astromesh-oci",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ]);
+        command.args(more).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(std::process::Stdio::null());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let node = tree(&["--no-default-features"]);
+    for banned in ["tokio", "reqwest", "oci-client", "hyper", "webpki-roots", "rustls-native-certs"] {
+        assert!(!node.iter().any(|name| name == banned), "{banned}");
+    }
+    assert!(node.iter().any(|name| name == "ureq"));
+    assert!(tree(&[]).iter().any(|name| name == "tokio"), "the twin: at the desk it is");
 }

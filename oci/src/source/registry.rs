@@ -122,8 +122,8 @@ impl RegistrySource {
 
     /// Does what a challenge asks for; `false` where nothing can be done.
     fn authorize(&mut self, answer: &Response<Body>) -> Result<bool, RegistryError> {
-        let values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
-        let challenge = values.filter_map(|value| Challenge::parse(value.to_str().ok()?)).next();
+        let mut values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = values.find_map(|value| Challenge::parse(value.to_str().ok()?));
         let basic = self.options.credentials.as_ref().map(|credentials| {
             let both = format!("{}:{}", credentials.user, credentials.password);
             format!("Basic {}", STANDARD.encode(both))

@@ -206,7 +206,7 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
         let passed = |line: &&String| {
             let line = line.to_ascii_lowercase();
-            !line.starts_with("connection:") && !(plan.whole && line.starts_with("range:"))
+            !(line.starts_with("connection:") || plan.whole && line.starts_with("range:"))
         };
         for line in head[1..].iter().filter(passed) {
             request.extend([line, "\r\n"]);
