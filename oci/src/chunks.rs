@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(lengths, LENGTHS);
     }
 
-    const LENGTHS: [u32; 1] = [0];
+    const LENGTHS: [u32; 11] = [9659, 16435, 14388, 31604, 29296, 18220, 21828, 11005, 4520, 26001, 17044];
 
     #[test]
     fn an_insertion_changes_a_chunk_or_two() {
@@ -301,15 +301,16 @@ mod tests {
             let mut index = index();
             change(&mut index);
             let (encoded, parsed) = (index.encode(), ChunkIndex::parse(&index.form()));
-            assert_eq!(encoded.clone().err(), parsed.err());
-            encoded.err()
+            let error = encoded.err();
+            assert_eq!(error, parsed.err());
+            error
         };
         assert_eq!(with(&|_| ()), None, "the twin");
         assert_eq!(with(&|index| index.layers.clear()), Some(ChunksError::ListLayers));
         assert_eq!(with(&|index| index.layers.reverse()), Some(ChunksError::ListLayers));
         assert_eq!(with(&|index| index.layers[1] = index.layers[0].clone()), Some(ChunksError::ListLayers));
         assert_eq!(with(&|index| index.layers[0].size += 1), Some(ChunksError::Add));
-        assert_eq!(with(&|index| drop(index.layers[0].chunks.pop())), Some(ChunksError::Add));
+        assert_eq!(with(&|index| index.layers[0].chunks.truncate(1)), Some(ChunksError::Add));
         let set = |length: u32| {
             with(&move |index| {
                 let layer = &mut index.layers[1];

@@ -120,7 +120,9 @@ impl<'a> Build<'a> {
         wanted.sort_unstable();
         // Most chunks of a seed are told by their length alone to be of no use, and needn't be hashed.
         let mut lengths = vec![false; MAX_CHUNK + 1];
-        wanted.iter().for_each(|(_, at)| lengths[self.chunks[*at].length as usize] = true);
+        for (_, at) in &wanted {
+            lengths[self.chunks[*at].length as usize] = true;
+        }
         let mut open = wanted.len();
         let (name, size) = (self.layer.name.as_str(), seeds.iter().map(|seed| seed.length).sum());
         let mut searched = 0;
@@ -279,7 +281,7 @@ struct Zeros(ChunkName);
 
 impl Zeros {
     fn new() -> Self {
-        Self(chunks::name(&[0; MAX_CHUNK]))
+        Self(chunks::name(&vec![0; MAX_CHUNK]))
     }
 
     /// A long run of zeros is cut at the greatest length; other lengths are rare, and may be fetched.
@@ -343,5 +345,52 @@ impl<'a> Scan<'a> {
     /// Whether bytes were read for the last chunk.
     fn refilled(&self) -> bool {
         self.refilled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_merged_over_small_gaps_only() {
+        // Chunks of 4 KiB: 0 and 1 are missing, 2 is here; 3 is missing, 4 to 6 are here; 7 is missing.
+        let starts: Vec<u64> = (0..=8).map(|at| at * 4096).collect();
+        let merged = |gap| merge([0, 1, 3, 7].into_iter(), &starts, gap);
+        assert_eq!(merged(0), [0..2, 3..4, 7..8]);
+        assert_eq!(merged(GAP), [0..4, 7..8]);
+        assert_eq!(merged(3 * 4096), [0..8]);
+        assert!(merge(std::iter::empty(), &starts, GAP).is_empty());
+    }
+
+    #[test]
+    fn a_run_of_zeros_is_cut_at_the_greatest_length_which_search_relies_on() {
+        assert_eq!(chunks::first(&vec![0; 2 * MAX_CHUNK]), MAX_CHUNK);
+        let zeros = Zeros::new();
+        let chunk = |length: usize, bytes: &[u8]| Chunk {
+            length: u32::try_from(length).unwrap(),
+            name: chunks::name(bytes),
+        };
+        assert!(zeros.is(chunk(MAX_CHUNK, &vec![0; MAX_CHUNK])));
+        assert!(!zeros.is(chunk(MAX_CHUNK, &vec![1; MAX_CHUNK])));
+        assert!(!zeros.is(chunk(5000, &[0; 5000])));
+    }
+
+    #[test]
+    fn a_seed_is_cut_as_a_file_is() {
+        let mut bytes: Vec<u8> =
+            (0..3_000_000_u32).flat_map(|at| at.wrapping_mul(at).to_le_bytes()).collect();
+        bytes[4_000_000..6_000_000].fill(0);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        let seed = Seed::new(file, bytes.len() as u64);
+        let (mut scan, mut scanned, mut cut) = (Scan::new(&seed), Vec::new(), Vec::new());
+        while let Some(chunk) = scan.next() {
+            scanned.push((chunk.len(), chunks::name(chunk)));
+        }
+        chunks::for_each_chunk(&mut &bytes[..], |chunk| cut.push((chunk.len(), chunks::name(chunk))))
+            .unwrap();
+        assert_eq!(scanned, cut);
+        assert_eq!(scanned.iter().map(|(length, _)| length).sum::<usize>(), bytes.len());
     }
 }

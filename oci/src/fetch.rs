@@ -184,9 +184,8 @@ pub fn fetch_index(
     let mut attempts = Attempts::new(source.patience());
     loop {
         let mut bytes = Vec::new();
-        let read = source.blob(layer.digest, 0, Some(layer.size)).and_then(|blob| {
-            let read = blob.take(layer.size).read_to_end(&mut bytes);
-            Ok(read.map(drop).map_err(|error| chain(&error)))
+        let read = source.blob(layer.digest, 0, Some(layer.size)).map(|blob| {
+            blob.take(layer.size).read_to_end(&mut bytes).map(drop).map_err(|error| chain(&error))
         });
         let cause = match read {
             Ok(Ok(())) if bytes.len() as u64 == layer.size => {
@@ -261,5 +260,18 @@ pub(crate) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FetchError::FillDisk(path),
         _ => FetchError::UseFile { action, path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let error = |kind: io::ErrorKind| at("writing", Path::new("/x"))(kind.into());
+        assert!(matches!(error(io::ErrorKind::StorageFull), FetchError::FillDisk(_)));
+        assert!(matches!(error(io::ErrorKind::QuotaExceeded), FetchError::FillDisk(_)));
+        assert!(matches!(error(io::ErrorKind::PermissionDenied), FetchError::UseFile { .. }), "the twin");
     }
 }

@@ -79,7 +79,7 @@ fn deny() -> Result<()> {
 const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
-    ("astromesh-oci", &["registry"]),
+    ("astromesh-oci", &["delta", "registry", "source"]),
     ("astromesh-rootfs", &["launcher", "promises", "sbom", "sysupdate"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),
 ];

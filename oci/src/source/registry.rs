@@ -10,7 +10,7 @@ use super::{Blob, Source, SourceError, short};
 use crate::{Digest, Patience, Reference, SourceOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::io::Read as _;
+use std::io::{self, Read};
 use ureq::http::header::{CONTENT_RANGE, WWW_AUTHENTICATE};
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
@@ -25,7 +25,7 @@ const ANY: &str = "*/*";
 pub enum RegistryError {
     /// This side is not ready.
     #[error(
-        "no connection can be made from here: {0}; check the system's certificates (package ca-certificates)"
+        "no connection can be made from here: {0}; give certificates (at a desk: the package ca-certificates)"
     )]
     Prepare(String),
     /// No connection, or none that lasts.
@@ -38,8 +38,8 @@ pub enum RegistryError {
     },
     /// Not let in.
     #[error(
-        "the registry {registry} refuses access: {cause}; set ASTROMESH_REGISTRY_USER and ASTROMESH_REGISTRY_PASSWORD \
-         to an account that may do this"
+        "the registry {registry} refuses access: {cause}; give it an account that may do this (at a desk: \
+         ASTROMESH_REGISTRY_USER and ASTROMESH_REGISTRY_PASSWORD)"
     )]
     Authenticate {
         /// The registry.
@@ -122,8 +122,8 @@ impl RegistrySource {
 
     /// Does what a challenge asks for; `false` where nothing can be done.
     fn authorize(&mut self, answer: &Response<Body>) -> Result<bool, RegistryError> {
-        let values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
-        let challenge = values.filter_map(|value| Challenge::parse(value.to_str().ok()?)).next();
+        let mut values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = values.find_map(|value| Challenge::parse(value.to_str().ok()?));
         let basic = self.options.credentials.as_ref().map(|credentials| {
             let both = format!("{}:{}", credentials.user, credentials.password);
             format!("Basic {}", STANDARD.encode(both))
@@ -228,7 +228,7 @@ impl Source for RegistrySource {
 
     fn blob(&mut self, digest: Digest, from: u64, length: Option<u64>) -> Result<Blob<'_>, SourceError> {
         if length == Some(0) {
-            return Ok(Blob::exact(Box::new(std::io::empty()), length));
+            return Ok(Blob::exact(Box::new(io::empty()), length));
         }
         let last = length.map_or(String::new(), |length| from.saturating_add(length - 1).to_string());
         let range = format!("bytes={from}-{last}");
@@ -240,8 +240,8 @@ impl Source for RegistrySource {
             206 if starts != Some(from) => {
                 Err(self.refused("it sends another part of a blob than was asked for").into())
             }
-            206 => Ok(Blob::exact(self.reader(answer), length)),
-            200 => Ok(Blob::whole(self.reader(answer), from, length)),
+            206 => Ok(Blob::exact(self.reader(answer, length), length)),
+            200 => Ok(Blob::whole(self.reader(answer, None), from, length)),
             // Busy, restarting, or a blob shorter than it was: what may be over in a while.
             408 | 416 | 429 | 500.. => {
                 let complaint = self.complain(&mut answer).to_string();
@@ -257,7 +257,32 @@ impl Source for RegistrySource {
 }
 
 impl RegistrySource {
-    fn reader(&self, answer: Response<Body>) -> Box<dyn std::io::Read> {
-        Box::new(Paced::new(answer.into_body().into_reader(), self.options.rate))
+    fn reader(&self, answer: Response<Body>, length: Option<u64>) -> Box<dyn Read> {
+        let ends_with = length.filter(|length| answer.body().content_length() == Some(*length));
+        let inner = Ending { inner: answer.into_body().into_reader(), rest: ends_with };
+        Box::new(Paced::new(inner, self.options.rate))
+    }
+}
+
+/// Sees the end of an answer as soon as its last byte was read: then the connection serves the next question, too, and a
+/// hundred parts of a blob aren't a hundred handshakes.
+struct Ending<R> {
+    inner: R,
+    /// What the answer still holds, where its head said how much it is.
+    rest: Option<u64>,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if let Some(rest) = &mut self.rest {
+            *rest = rest.saturating_sub(read as u64);
+            if *rest == 0 {
+                self.rest = None;
+                // Waits for nothing: the client knows how long the answer is.
+                let _ = self.inner.read(&mut [0]);
+            }
+        }
+        Ok(read)
     }
 }

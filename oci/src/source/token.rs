@@ -64,7 +64,7 @@ pub(super) fn address(realm: &str, service: Option<&str>, repository: &str) -> S
     let joint = if realm.contains('?') { '&' } else { '?' };
     let mut out = format!("{realm}{joint}");
     if let Some(service) = service {
-        out += &format!("service={}&", encode(service));
+        out = out + "service=" + &encode(service) + "&";
     }
     out + "scope=" + &encode(&format!("repository:{repository}:pull"))
 }
@@ -76,7 +76,10 @@ fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out += &format!("%{byte:02X}");
+            out.push('%');
+            out.extend(
+                [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
+            );
         }
     }
     out

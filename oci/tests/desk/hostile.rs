@@ -22,12 +22,29 @@ pub enum Fault {
     Endless,
     /// There is no such thing.
     Missing,
+    /// Parts of blobs aren't known: all of it is sent.
+    Whole,
+    /// This is the whole answer, with its head.
+    Answer(String),
+    /// Nobody is let in who doesn't say this (`Authorization`); this (`WWW-Authenticate`) is what others are told.
+    Guard(String, String),
+}
+
+/// A request, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub path: String,
+    pub range: Option<String>,
+    pub authorization: Option<String>,
+    /// Bytes of the body that were sent.
+    pub sent: usize,
 }
 
 struct State {
     upstream: SocketAddr,
     faults: Vec<(String, Fault)>,
-    requests: Vec<(String, Option<String>)>,
+    requests: Vec<Asked>,
+    connections: usize,
 }
 
 /// The way.
@@ -41,11 +58,17 @@ impl Way {
     pub fn to(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { upstream, faults: Vec::new(), requests: Vec::new() }));
+        let state = Arc::new(Mutex::new(State {
+            upstream,
+            faults: Vec::new(),
+            requests: Vec::new(),
+            connections: 0,
+        }));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let state = shared.clone();
+                state.lock().unwrap().connections += 1;
                 // A broken connection is what it is for.
                 thread::spawn(move || drop(serve(&stream, &state)));
             }
@@ -70,13 +93,23 @@ impl Way {
 
     /// The requests so far whose path ends in `path`: the range that each asked for.
     pub fn asked(&self, path: &str) -> Vec<Option<String>> {
+        self.requests(path).into_iter().map(|asked| asked.range).collect()
+    }
+
+    /// The requests so far whose path ends in `path`.
+    pub fn requests(&self, path: &str) -> Vec<Asked> {
         let state = self.state.lock().unwrap();
-        state
-            .requests
-            .iter()
-            .filter(|(asked, _)| asked.ends_with(path))
-            .map(|(_, range)| range.clone())
-            .collect()
+        state.requests.iter().filter(|asked| asked.path.ends_with(path)).cloned().collect()
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    /// How many bytes of bodies were sent for requests whose path ends in `path`.
+    pub fn sent(&self, path: &str) -> usize {
+        self.requests(path).iter().map(|asked| asked.sent).sum()
     }
 }
 
@@ -89,6 +122,9 @@ struct Plan {
     body: Option<Vec<u8>>,
     endless: bool,
     missing: bool,
+    whole: bool,
+    answer: Option<String>,
+    guard: Option<(String, String)>,
 }
 
 impl State {
@@ -113,6 +149,9 @@ impl State {
             Fault::Body(body) => plan.body = Some(body.clone()),
             Fault::Endless => plan.endless = true,
             Fault::Missing => plan.missing = true,
+            Fault::Whole => plan.whole = true,
+            Fault::Answer(answer) => plan.answer = Some(answer.clone()),
+            Fault::Guard(word, challenge) => plan.guard = Some((word.clone(), challenge.clone())),
         }
         if spent {
             self.faults.remove(at);
@@ -132,11 +171,25 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let length = field(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut sent = vec![0; length];
         reader.read_exact(&mut sent)?;
-        let (mut plan, upstream) = {
+        let authorization = field(&head, "authorization");
+        let (mut plan, upstream, number) = {
             let mut state = state.lock().unwrap();
-            state.requests.push((path.to_owned(), range));
-            (state.plan(path), state.upstream)
+            let (path, authorization) = (path.to_owned(), authorization.clone());
+            state.requests.push(Asked { path: path.clone(), range, authorization, sent: 0 });
+            let number = state.requests.len() - 1;
+            (state.plan(&path), state.upstream, number)
         };
+        if let Some((word, challenge)) = &plan.guard
+            && authorization.as_ref() != Some(word)
+        {
+            plan.answer = Some(format!(
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+            ));
+        }
+        if let Some(answer) = &plan.answer {
+            client.write_all(answer.as_bytes())?;
+            continue;
+        }
         if plan.missing {
             client.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
             continue;
@@ -151,7 +204,10 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let mut upstream = TcpStream::connect(upstream)?;
         let target = plan.path.as_deref().unwrap_or(path);
         let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
-        let passed = |line: &&String| !line.to_ascii_lowercase().starts_with("connection:");
+        let passed = |line: &&String| {
+            let line = line.to_ascii_lowercase();
+            !(line.starts_with("connection:") || plan.whole && line.starts_with("range:"))
+        };
         for line in head[1..].iter().filter(passed) {
             request.extend([line, "\r\n"]);
         }
@@ -182,6 +238,9 @@ fn serve(client: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         }
         client.write_all(format!("{text}\r\n").as_bytes())?;
         let end = plan.cut.unwrap_or(body.len()).min(body.len());
+        if method != "HEAD" {
+            state.lock().unwrap().requests[number].sent = end;
+        }
         client.write_all(&body[..end])?;
         if let Some(action) = &mut plan.then {
             action();

@@ -9,7 +9,9 @@ pub mod hostile;
 pub mod server;
 
 use astromesh_oci::keys::{self, PublicKey, SigningKey};
-use astromesh_oci::{Artifact, FileName, Kind, Options, Pushed, Reference, manifest};
+use astromesh_oci::{
+    Artifact, FileName, Kind, Options, Patience, Pushed, Reference, RegistrySource, SourceOptions, manifest,
+};
 use astromesh_rootfs::Cache;
 use astromesh_rootfs::Tools;
 use astromesh_rootfs::lock::DebianLock;
@@ -135,4 +137,15 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
         state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
     };
     std::iter::repeat_with(&mut next).flatten().take(length).collect()
+}
+
+/// How a source speaks with a registry on loopback, as patient as a test can be.
+pub fn source_options() -> SourceOptions {
+    let Options { idle, fruitless, attempts, pause, .. } = options();
+    SourceOptions { idle, patience: Patience { fruitless, attempts, pause }, ..SourceOptions::default() }
+}
+
+/// A source of the repository of this reference.
+pub fn source(reference: &str) -> RegistrySource {
+    RegistrySource::open(&refer(reference), source_options()).unwrap()
 }
