@@ -9,6 +9,7 @@ use astromesh_proto::control::{
 };
 use astromesh_proto::frame::encode_vec;
 use astromesh_proto::machine_config::{MAX_DOCUMENT, MachineConfig};
+use astromesh_proto::update::{Attempt, Release, State, Step, UpdateAnswer, UpdateRequest};
 use astromeshctl::template;
 use node::{credentials, serve};
 use serde_json::{Value, json};
@@ -88,6 +89,39 @@ fn answer(request: &Request, green: bool) -> Response {
             text: "a\u{1b}[31mb".into(),
         }]),
         Request::Reboot | Request::Poweroff | Request::RestartAgent => Response::Accepted,
+        Request::Update(request) => Response::Update(about_updates(request, green)),
+    }
+}
+
+fn about_updates(request: &UpdateRequest, green: bool) -> UpdateAnswer {
+    let release = Release {
+        version: "0.2.0".parse().unwrap(),
+        digest: format!("sha256:{}", "ab".repeat(32)),
+        root_hash: "cd".repeat(32),
+        kernel: "6.12\u{1b}[2J".into(),
+        runtime: "0.74.1".into(),
+        size: 36_000_000,
+    };
+    match request {
+        _ if !green => UpdateAnswer::Refused("nothing to install: 0.2.0 runs already".into()),
+        UpdateRequest::Check(_) | UpdateRequest::Apply { dry_run: true, .. } => UpdateAnswer::Found(release),
+        UpdateRequest::Apply { .. } | UpdateRequest::Rollback => {
+            UpdateAnswer::Done("the node restarts".into())
+        }
+        UpdateRequest::State => UpdateAnswer::State(Box::new(State {
+            slots: None,
+            policy: "registry.example.com/os, channel stable".into(),
+            attempts: vec![Attempt {
+                release,
+                from: "0.1.0".parse().unwrap(),
+                began: 0,
+                outcome: astromesh_proto::update::Outcome::RolledBack,
+                reason: "it was tried 3 times".into(),
+                moved: 5,
+                reused: 7,
+                interruptions: 0,
+            }],
+        })),
     }
 }
 
@@ -97,7 +131,12 @@ fn operated(green: bool) -> tempfile::TempDir {
     let credentials = credentials("node-1");
     template::write(folder.path(), &credentials, false).unwrap();
     let address = serve(&credentials, move |request| {
-        let mut bytes = encode_vec(&answer(request, green), MAX_RESPONSE).unwrap();
+        let mut bytes = Vec::new();
+        if matches!(request, Request::Update(UpdateRequest::Apply { .. })) {
+            let progress = UpdateAnswer::Progress { step: Step::Fetch, done: 1, total: 2 };
+            bytes.extend(encode_vec(&Response::Update(progress), MAX_RESPONSE).unwrap());
+        }
+        bytes.extend(encode_vec(&answer(request, green), MAX_RESPONSE).unwrap());
         if matches!(request, Request::Logs { .. }) {
             bytes.extend(encode_vec(&Response::End, MAX_RESPONSE).unwrap());
         }
@@ -270,5 +309,25 @@ fn help_documents_the_exit_codes() {
     let help = text(&run(Path::new("/"), &["--help"]).stdout);
     for code in 0..=5 {
         assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+    }
+}
+
+#[test]
+fn update_shows_releases_and_attempts_and_exits_1_when_the_node_refuses() {
+    let (good, bad) = (operated(true), operated(false));
+    let check = run(good.path(), &["update", "check"]);
+    assert_eq!(code(&check), 0);
+    assert!(text(&check.stdout).contains("36000000") && !text(&check.stdout).contains('\u{1b}'));
+    let history = run(good.path(), &["update", "history"]);
+    assert!(text(&history.stdout).contains("rolled back") && text(&history.stdout).contains("5 of 36000000"));
+    let status = run(good.path(), &["update", "status", "-o", "json"]);
+    let value: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(value["State"]["attempts"][0]["outcome"], "RolledBack");
+    let apply = run(good.path(), &["update", "apply"]);
+    assert_eq!((code(&apply), text(&apply.stderr).trim()), (0, "fetching"));
+    for arguments in [&["update", "check"][..], &["update", "apply"], &["update", "rollback"]] {
+        let refused = run(bad.path(), arguments);
+        assert_eq!(code(&refused), 1, "{arguments:?}");
+        assert!(text(&refused.stdout).is_empty() && text(&refused.stderr).contains("runs already"));
     }
 }

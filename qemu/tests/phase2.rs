@@ -10,9 +10,9 @@
 mod updates;
 
 use astromesh_proto::update::{Outcome, Step, UpdateAnswer, UpdateRequest};
-use astromesh_qemu::http;
-use astromesh_qemu::node::{API_PORT, Node};
+use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup};
 use astromesh_qemu::release::{Release, kept};
+use astromesh_qemu::{Provider, http};
 use std::time::{Duration, Instant};
 use updates::{Operate as _, Registry, Result, Station, apply_request, old};
 
@@ -62,6 +62,39 @@ fn a_signed_release_is_installed_started_and_kept_and_the_data_is_there() -> Res
     node.vm.kill();
     assert_eq!(station.slots().uki_names()?, [old().uki_name(), new.uki_name()]);
     assert!(station.slots().has(new)? && station.slots().has(&old())?);
+    Ok(())
+}
+
+/// The real runtime, from the real release to the same with one file of one wheel changed: only what changed is fetched.
+#[test]
+fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
+    let (now, next) = (&updates::updates().real, &updates::updates().real_next);
+    let registry = Registry::start()?;
+    registry.push(next)?;
+    let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
+    let mut station = Station::of(updates::real())?;
+    station.setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let authorities = serde_json::json!([provider.ca_pem(), registry.ca_pem()]);
+    station.follow(&registry);
+    let config = &mut station.setup.config;
+    config["certificateAuthorities"] = authorities;
+    config["network"]["hosts"][PROVIDER_NAME] = PROVIDER_INSIDE.ip().to_string().into();
+    config["update"]["healthyWithinSeconds"] = 300.into();
+    let card = |nic| registry.open(nic).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let mut node = station.switch_on_with(card)?;
+    node.wait_healthy_on(now, SOON)?;
+    node.applied(&next.version)?;
+    node.wait_healthy_on(next, SOON)?;
+    let state = node.wait_outcome(Outcome::Kept, SOON)?;
+    let attempt = &state.attempts[0];
+    let (moved, size) = (attempt.moved, attempt.release.size);
+    println!("{moved} of {size} bytes were fetched, {} %", moved * 100 / size);
+    assert!(moved * 100 <= size * 15, "{moved} of {size}");
+    let nonce = "5eed0123456789ab";
+    let answer = node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
+    assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
+    node.vm.kill();
+    assert!(station.slots().has(next)? && station.slots().has(now)?);
     Ok(())
 }
 

@@ -41,13 +41,16 @@ enum Command {
     Run(run::RunArguments),
     /// Unit tests, lints, every gate, the size budget: what CI runs
     Test,
-    /// Run one gate, by name: phase0, phase1, phase2
+    /// Run one gate, by name: phase0, phase1, phase2, phase2
     Gate {
         /// Name of the gate
         name: String,
         /// Only tests whose name contains this
         #[arg(long)]
         only: Option<String>,
+        /// phase2: cut power at 25 random moments instead of 5
+        #[arg(long)]
+        full: bool,
     },
     /// Build kernel, init, root and disk into out/
     Build,
@@ -91,7 +94,7 @@ fn carry_out(command: Command) -> Result<()> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test => test::everything(),
-        Command::Gate { name, only } => test::gate(&name, only.as_deref()),
+        Command::Gate { name, only, full } => test::gate(&name, only.as_deref(), full),
         Command::Build => {
             deps::install()?;
             image::build().map(drop)

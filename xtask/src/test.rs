@@ -41,7 +41,7 @@ pub fn everything() -> Result<()> {
     step("size", || size::report(&SizeArguments::default()))?;
     step("run", run::once)?;
     for (name, _) in GATES {
-        step(&format!("gate {name}"), || gate(name, None))?;
+        step(&format!("gate {name}"), || gate(name, None, false))?;
     }
     step("report", report)
 }
@@ -85,7 +85,7 @@ const OTHER_TESTS: &[(&str, &[&str])] = &[
 ];
 
 /// Builds what a gate boots, and runs it.
-pub fn gate(name: &str, only: Option<&str>) -> Result<()> {
+pub fn gate(name: &str, only: Option<&str>, full: bool) -> Result<()> {
     let Some((_, files)) = GATES.iter().find(|(gate, _)| *gate == name) else {
         let known: Vec<_> = GATES.iter().map(|(gate, _)| *gate).collect();
         bail!("there is no gate {name:?}; there are: {}", known.join(", "));
@@ -112,6 +112,9 @@ pub fn gate(name: &str, only: Option<&str>) -> Result<()> {
     command.env("ASTROMESH_GATE", out.join("gate.json"));
     // A gate pushes with the command that people push with.
     command.env("ASTROMESH_XTASK", std::env::current_exe().context("the command has no file")?);
+    if full {
+        command.env("ASTROMESH_POWER_CUTS", "25");
+    }
     status(&mut command)
 }
 

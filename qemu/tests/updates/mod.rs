@@ -6,7 +6,7 @@
 #[path = "../../../oci/tests/desk/mod.rs"]
 pub mod desk;
 
-use astromesh_oci::{Artifact, FileName, Kind, PublicKey, SigningKey, manifest};
+use astromesh_oci::{Artifact, ChunkIndex, FileName, Kind, PublicKey, SigningKey, manifest};
 use astromesh_proto::update::{Origin, Outcome, State, Step, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::node::{Delivery, GateImages, Image, Node, Setup, network};
 use astromesh_qemu::provider::Certificates;
@@ -19,7 +19,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -33,13 +33,21 @@ const DISK: u64 = 512 << 20;
 
 /// The releases that the gate's command built.
 pub fn updates() -> &'static Updates {
+    images().updates.as_ref().expect("`cargo xtask gate phase2` builds the releases")
+}
+
+fn images() -> &'static GateImages {
     static IMAGES: OnceLock<GateImages> = OnceLock::new();
-    let images = IMAGES.get_or_init(|| {
+    IMAGES.get_or_init(|| {
         let path = std::env::var("ASTROMESH_GATE").expect("gates are run by `cargo xtask gate phase2`");
         let bytes = std::fs::read(&path).expect("the gate's images are described where the command put it");
         serde_json::from_slice(&bytes).expect("the description is what this version of the command writes")
-    });
-    images.updates.as_ref().expect("`cargo xtask gate phase2` builds the releases")
+    })
+}
+
+/// The real release as a whole image.
+pub fn real() -> &'static Image {
+    &images().release
 }
 
 /// The stand-in that every disk begins with, as a release.
@@ -201,6 +209,7 @@ pub struct Registry {
     secure: Server,
     ca_pem: String,
     key: SigningKey,
+    scratch: tempfile::TempDir,
     /// What a node must be given to believe what it finds there.
     pub public: PublicKey,
 }
@@ -214,7 +223,7 @@ impl Registry {
         let plain = Server::start();
         let secure = Server::with_tls(&plain, &certificate_pem, &key_pem);
         let (key, public) = desk::pair();
-        Ok(Self { plain, secure, ca_pem, key, public })
+        Ok(Self { plain, secure, ca_pem, key, public, scratch: tempfile::tempdir()? })
     }
 
     /// Pushes a release, signed with the key that [`Registry::public`] belongs to. Returns its reference as a guest
@@ -226,7 +235,9 @@ impl Registry {
     /// The same with another key.
     pub fn push_signed(&self, release: &Release, key: &SigningKey) -> Result<String> {
         let place = desk::refer(&self.plain.reference(&format!("astromesh-os:{}", release.version)));
-        let pushed = astromesh_oci::push(&place, &artifact(release), key, &desk::options(), &mut |_| ())?;
+        let index = self.scratch.path().join(format!("{}.chunks", release.version));
+        let pushed =
+            astromesh_oci::push(&place, &artifact(release, &index)?, key, &desk::options(), &mut |_| ())?;
         Ok(format!("{REGISTRY_NAME}:{}/astromesh-os@{}", REGISTRY_INSIDE.port(), pushed.digest))
     }
 
@@ -247,11 +258,15 @@ impl Registry {
 }
 
 /// What [`Registry`] is given: the files of a release, as `cargo xtask push` names them.
-pub fn artifact(release: &Release) -> Artifact {
+pub fn artifact(release: &Release, index: &Path) -> Result<Artifact> {
+    let chunks = ChunkIndex::of_files([(Kind::Uki, &*release.uki), (Kind::Root, &*release.root)])?;
+    std::fs::write(index, chunks.encode()?)?;
+    let index = index.to_owned();
     let layers = [
         (Kind::Uki, "astromesh.efi", &release.uki),
         (Kind::Root, "root.erofs", &release.root),
         (Kind::Verity, "root.verity", &release.verity),
+        (Kind::Chunks, "image.chunks", &index),
     ];
     let name = |name| FileName::parse(name).expect("a plain name");
     let annotations = BTreeMap::from([
@@ -259,8 +274,8 @@ pub fn artifact(release: &Release) -> Artifact {
         (manifest::ROOT_HASH.to_owned(), release.root_hash.clone()),
         (manifest::ARCHITECTURE.to_owned(), "x86_64".to_owned()),
     ]);
-    Artifact {
+    Ok(Artifact {
         layers: layers.into_iter().map(|(kind, file, path)| (kind, name(file), path.clone())).collect(),
         annotations,
-    }
+    })
 }
