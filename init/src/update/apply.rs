@@ -15,10 +15,15 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::TryLockError;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What must be left on `/var` beside what is staged: the agents live there too.
 const LEFT_ON_VAR: u64 = 8 << 20;
+
+/// How often, and how long after, an attempt that was interrupted is taken up while its release can't be asked for: two
+/// minutes, which is longer than a lease and a registry's restart take.
+const MOST_RESUMPTIONS: u32 = 24;
+const RESUME_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What is to be done.
 pub struct Job {
@@ -38,11 +43,13 @@ pub struct Ending {
     pub answer: UpdateAnswer,
     /// Whether the machine is to be restarted, once that is said.
     pub restart: bool,
+    /// Whether the release could be asked for at all.
+    pub asked: bool,
 }
 
 impl Ending {
     fn without_restart(answer: UpdateAnswer) -> Self {
-        Self { answer, restart: false }
+        Self { answer, restart: false, asked: true }
     }
 }
 
@@ -70,30 +77,51 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
             return Ending::without_restart(UpdateAnswer::Refused(text.to_owned()));
         }
     };
-    match try_apply(shared, job, tell) {
-        Ok(answer) => answer,
+    tell(Step::Verify, 0, 0);
+    let refused = |reason: String, asked| {
+        log::warn!("{reason}");
+        Ending { answer: UpdateAnswer::Refused(reason), restart: false, asked }
+    };
+    let found = match find(shared, &job.origin) {
+        Ok(found) => found,
+        Err(reason) => return refused(reason, false),
+    };
+    // Until here no attempt was begun, so none ends: what an earlier one waits for is its own.
+    match may_be_tried(shared, job, &found.1) {
+        Ok(()) if job.dry_run => return Ending::without_restart(UpdateAnswer::Found(found.1.release)),
+        Ok(()) => {}
+        Err(reason) => return refused(reason, true),
+    }
+    match carry_out(shared, job, found, tell) {
+        Ok(ending) => ending,
         Err(reason) => {
-            log::warn!("{reason}");
             shared.end(Outcome::Failed, &reason);
-            Ending::without_restart(UpdateAnswer::Refused(reason))
+            refused(reason, true)
         }
     }
 }
 
-/// Goes on with an attempt that was interrupted.
+/// Goes on with an attempt that was interrupted: soon after a start, when the network may not be there yet.
 pub fn resume(shared: &Shared) {
     let digest = lock(&shared.record).attempts.first().map(|attempt| attempt.release.digest.clone());
     let Some(digest) = digest else { return };
     log::info!("going on with the update to {digest}");
     let job = Job { origin: Origin::Tag(digest), dry_run: false, restart: true, resumed: true };
-    by_itself(shared, &job);
+    for _ in 0..MOST_RESUMPTIONS {
+        if by_itself(shared, &job) {
+            return;
+        }
+        std::thread::sleep(RESUME_AGAIN_AFTER);
+    }
 }
 
-/// Updates with nobody listening.
-pub fn by_itself(shared: &Shared, job: &Job) {
-    if apply(shared, job, &mut |_, _, _| ()).restart {
+/// Updates with nobody listening; whether the release could be asked for at all.
+pub fn by_itself(shared: &Shared, job: &Job) -> bool {
+    let ending = apply(shared, job, &mut |_, _, _| ());
+    if ending.restart {
         shared.restart();
     }
+    ending.asked
 }
 
 /// Goes back to the other slot.
@@ -102,24 +130,29 @@ pub fn rollback(shared: &Shared) -> Ending {
         Ok(()) => {
             let answer =
                 UpdateAnswer::Done("the other slot is started from now on; the node restarts".to_owned());
-            Ending { answer, restart: true }
+            Ending { answer, restart: true, asked: true }
         }
         Err(reason) => Ending::without_restart(UpdateAnswer::Refused(reason)),
     }
 }
 
-fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<Ending, String> {
-    tell(Step::Verify, 0, 0);
-    let (mut found, candidate) = find(shared, &job.origin)?;
+/// Whether a release may be installed here, and is worth it.
+fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), String> {
     candidate
         .judge(shared.running, floor(shared), shared.slots().as_ref())
         .map_err(|reason| format!("refused: {reason}"))?;
     if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
         return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
     }
-    if job.dry_run {
-        return Ok(Ending::without_restart(UpdateAnswer::Found(candidate.release)));
-    }
+    Ok(())
+}
+
+fn carry_out(
+    shared: &Shared,
+    job: &Job,
+    (mut found, candidate): (Found, Candidate),
+    tell: Tell<'_>,
+) -> Result<Ending, String> {
     begin(shared, &candidate);
     clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
     has_room(&candidate)?;
@@ -139,7 +172,7 @@ fn try_apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Result<Ending, Strin
     tell(Step::Install, candidate.release.size, candidate.release.size);
     let then = if job.restart { "the node restarts into it" } else { "restart the node to try it" };
     let answer = UpdateAnswer::Done(format!("{} is installed; {then}", candidate.version));
-    Ok(Ending { answer, restart: job.restart })
+    Ok(Ending { answer, restart: job.restart, asked: true })
 }
 
 fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), String> {

@@ -144,9 +144,9 @@ fn work(shared: &Arc<Shared>) {
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if schedule::is_due(&shared.policy, now, looked.map(|at| at.elapsed().as_secs())) {
-            looked = Some(Instant::now());
             let job = Job { origin: Origin::Channel, dry_run: false, restart: true, resumed: true };
-            apply::by_itself(shared, &job);
+            // A registry that can't be reached is asked again at the next look at the clock.
+            looked = apply::by_itself(shared, &job).then(Instant::now);
         }
         std::thread::sleep(LOOK_EVERY);
     }
