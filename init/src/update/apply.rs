@@ -6,7 +6,7 @@
 use super::origin::{self, Found};
 use super::{Shared, lock};
 use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE};
-use astromesh_oci::{Kind, Progress, Seed, fetch_index, fetch_layer};
+use astromesh_oci::{FetchError, Kind, Progress, Seed, fetch_index, fetch_layer};
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
 use std::fs::File;
@@ -249,22 +249,32 @@ fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'
     let (mut done, total) = (0, candidate.release.size);
     for kind in KINDS {
         let into = Path::new(STAGE).join(candidate.file_name(kind));
-        let mut seeds = seeds(shared, kind);
-        let fetched = fetch_layer(
-            &found.verified,
-            kind,
-            &mut *found.source,
-            &into,
-            index.as_ref(),
-            &mut seeds,
-            &mut |progress: Progress<'_>| {
-                if let Progress::Layer { received, .. } = progress {
-                    tell(Step::Fetch, done + received, total);
-                }
-                ControlFlow::Continue(())
-            },
-        )
-        .map_err(|error| error.to_string())?;
+        let mut get = |index| {
+            let mut seeds = seeds(shared, kind);
+            fetch_layer(
+                &found.verified,
+                kind,
+                &mut *found.source,
+                &into,
+                index,
+                &mut seeds,
+                &mut |progress| {
+                    if let Progress::Layer { received, .. } = progress {
+                        tell(Step::Fetch, done + received, total);
+                    }
+                    ControlFlow::Continue(())
+                },
+            )
+        };
+        let fetched = match get(index.as_ref()) {
+            // Whoever signed the release signed a wrong index with it. The release itself may be right.
+            Err(error @ FetchError::MatchIndex { .. }) => {
+                log::warn!("{error}");
+                get(None)
+            }
+            other => other,
+        };
+        let fetched = fetched.map_err(|error| error.to_string())?;
         done += candidate.layer(kind).size;
         shared.note(|record| {
             if let Some(attempt) = record.open() {
