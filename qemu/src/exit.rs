@@ -60,6 +60,9 @@ pub(crate) fn exit_reason(events: &[QmpEvent], process: &str) -> ExitReason {
 }
 
 /// The reason of each reset that a machine has survived, oldest first.
+///
+/// QEMU holds back a `WATCHDOG` that comes within a second of the last one (`monitor_qapi_event_conf`), so of watchdog
+/// resets in such a hurry only the first is told from the guest's own.
 pub(crate) fn resets(events: &[QmpEvent]) -> Vec<ExitReason> {
     let mut reasons = Vec::new();
     let mut barked = false;

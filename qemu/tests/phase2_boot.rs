@@ -8,15 +8,21 @@
 
 mod updates;
 
-use astromesh_qemu::ExitReason;
-use astromesh_qemu::release::{Came, Release};
+use astromesh_proto::control::Status;
+use astromesh_qemu::node::{API_PORT, Node};
+use astromesh_qemu::release::{Came, Release, kept};
+use astromesh_qemu::{ExitReason, http};
+use serde_json::Value;
 use std::time::{Duration, Instant};
-use updates::{Result, Station, old};
+use updates::{Result, Station, old, updates};
 
-/// A cold boot of a stand-in takes about half a minute, emulated; this is for a busy machine.
+/// A cold boot of a stand-in takes some ten seconds, emulated; this is for a busy machine.
 const SOON: Duration = Duration::from_secs(240);
 /// Three failed boots and a good one.
 const FALLS_BACK_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long a machine is watched that does nothing: twice as long as a good boot takes.
+const NOTHING_FOR: Duration = Duration::from_secs(20);
 
 /// Names on the boot partition after the old release and `release` with so many tries left and done.
 fn names(release: &Release, left: u32, done: u32) -> Vec<String> {
@@ -26,7 +32,7 @@ fn names(release: &Release, left: u32, done: u32) -> Vec<String> {
 
 #[test]
 fn the_newest_release_that_has_tries_left_is_started_and_the_try_is_counted_in_its_name() -> Result {
-    let new = &updates::updates().healthy;
+    let new = &updates().healthy;
     let station = Station::new()?;
     station.slots().install(new, &new.trial_name(3, 0))?;
     assert!(station.slots().has(new)? && station.slots().has(&old())?);
@@ -90,25 +96,126 @@ fn never_falls_back(bad: &Release, resets: usize) -> Result {
 
 #[test]
 fn a_release_whose_pid_1_dies_is_tried_three_times_and_then_the_old_one_serves() -> Result {
-    falls_back(&updates::updates().panic, &ExitReason::GuestReset)
+    falls_back(&updates().panic, &ExitReason::GuestReset)
 }
 
 #[test]
 fn without_a_counter_in_its_name_the_same_release_is_tried_for_ever() -> Result {
-    never_falls_back(&updates::updates().panic, 5)
+    never_falls_back(&updates().panic, 5)
 }
 
 #[test]
 fn a_release_that_hangs_before_it_has_a_root_is_ended_by_the_watchdog_three_times() -> Result {
-    falls_back(&updates::updates().hang, &ExitReason::Watchdog)
+    falls_back(&updates().hang, &ExitReason::Watchdog)
 }
 
 #[test]
 fn a_root_with_one_wrong_byte_restarts_the_machine_three_times_and_serves_nothing() -> Result {
-    falls_back(&updates::updates().corrupt, &ExitReason::GuestReset)
+    falls_back(&updates().corrupt, &ExitReason::GuestReset)
 }
 
 #[test]
 fn a_root_with_another_releases_hash_tree_restarts_the_machine_three_times() -> Result {
-    falls_back(&updates::updates().swapped, &ExitReason::GuestReset)
+    falls_back(&updates().swapped, &ExitReason::GuestReset)
+}
+
+/// The release with its UKI cut in half on the boot partition: firmware refuses to load it.
+fn with_half_an_image() -> Result<Station> {
+    let new = &updates().healthy;
+    let station = Station::new()?;
+    station.slots().install(new, &new.trial_name(3, 0))?;
+    let place = format!("EFI/Linux/{}", new.trial_name(3, 0));
+    let image = station.slots().read_file(&place)?;
+    station.slots().write_file(&place, &image[..image.len() / 2])?;
+    Ok(station)
+}
+
+#[test]
+fn an_image_that_firmware_refuses_costs_three_restarts_where_firmware_has_a_shell() -> Result {
+    let station = with_half_an_image()?;
+    let mut node = station.switch_on()?;
+    node.wait_healthy_on(&old(), FALLS_BACK_WITHIN)?;
+    assert_eq!(node.vm.resets(), [const { ExitReason::GuestReset }; 3]);
+    node.vm.kill();
+    assert_eq!(station.slots().uki_names()?, names(&updates().healthy, 0, 3));
+    Ok(())
+}
+
+/// Nobody resets the machine by itself: neither boot loader nor firmware, however long they are given. Each time
+/// somebody does, a try less is left, and at last the old release serves.
+fn waits_for_a_reset_three_times(station: &Station, seen: &str) -> Result {
+    let mut node = station.switch_on()?;
+    let mut mark = 0;
+    for _ in 0..3 {
+        // The console says when there is nothing more to wait for; that nothing happens is QEMU's word.
+        mark = node.vm.serial().expect_after(mark, seen, SOON)?;
+        let before = node.vm.events().len();
+        std::thread::sleep(NOTHING_FOR);
+        assert_eq!(node.vm.events().len(), before, "{:?}", node.vm.events());
+        node.vm.reset()?;
+    }
+    node.wait_healthy_on(&old(), SOON)?;
+    assert_eq!(node.vm.resets(), [const { ExitReason::HostReset }; 3]);
+    node.vm.kill();
+    assert_eq!(station.slots().uki_names()?, names(&updates().healthy, 0, 3));
+    Ok(())
+}
+
+/// The twin of the restart through the shell, and what a firmware without a shell comes to.
+#[test]
+fn without_the_shells_script_an_image_that_firmware_refuses_waits_for_a_reset() -> Result {
+    let station = with_half_an_image()?;
+    station.slots().remove_file("startup.nsh")?;
+    waits_for_a_reset_three_times(&station, "UEFI Interactive Shell")
+}
+
+/// A limit of boot counting, not a promise: the try is counted, and then nobody is there to restart the machine.
+#[test]
+fn a_kernel_that_cannot_unpack_itself_waits_for_a_reset_and_each_one_counts_a_try() -> Result {
+    let bad = &updates().no_kernel;
+    let station = Station::new()?;
+    station.slots().install(bad, &bad.trial_name(3, 0))?;
+    waits_for_a_reset_three_times(&station, "Failed to decompress kernel")
+}
+
+fn ask(node: &Node, path: &str) -> Result<Value> {
+    Ok(http::get(node.vm.host_address(API_PORT)?, path, SOON)?.json()?)
+}
+
+#[test]
+fn what_a_stand_in_keeps_outlives_a_power_cut_and_its_answer_is_its_roots() -> Result {
+    let station = Station::new()?;
+    let mut node = station.switch_on()?;
+    node.wait_healthy_on(&old(), SOON)?;
+    let told = ask(&node, "/probe/keep/4/7")?;
+    assert_eq!((told["bytes"].as_u64(), told["sha256"].as_str()), (Some(4 << 20), Some(&*kept(4, 7))));
+    let answer = node.ask("assistant", "why")?;
+    assert_ne!(answer, node.ask("assistant", "how")?);
+    node.vm.kill();
+
+    let mut node = station.switch_on()?;
+    node.wait_healthy_on(&old(), SOON)?;
+    assert_eq!(ask(&node, "/probe/kept")?, told);
+    assert_eq!(node.ask("assistant", "why")?, answer);
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
+/// Waits until `bad`, blessed and so the one that is started, is seen to be up and what `holds` says.
+fn is_seen(bad: &Release, holds: impl Fn(&Status) -> bool) -> Result {
+    let station = Station::new()?;
+    station.slots().install(bad, &bad.uki_name())?;
+    let node = station.switch_on()?;
+    let status = node.wait_for("the node was not seen bad", SOON, holds)?;
+    assert_eq!(status.root_hash, bad.root_hash);
+    Ok(())
+}
+
+#[test]
+fn the_bad_stand_ins_are_up_and_never_healthy() -> Result {
+    is_seen(&updates().unhealthy, |status| !status.healthy && status.reason.contains("assistant"))?;
+    is_seen(&updates().crash, |status| {
+        let mut services = status.services.iter();
+        !status.healthy && services.any(|service| service.name == "agent" && service.restarts > 2)
+    })
 }

@@ -35,6 +35,15 @@ const VOLUME_ID: u32 = 0xA57E_0C1E;
 /// tries left is started at once.
 pub const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
 
+/// What a firmware's shell does by itself (UEFI Shell specification 2.2, section 3.2: `startup.nsh`): restart.
+///
+/// systemd-boot 257 gives an image that can't be started back to the firmware, and some firmware, OVMF among it, then
+/// starts its shell and waits for somebody. The try is counted by then, so what helps is to start anew; the shell is
+/// no place for anybody either.
+pub const STARTUP: &str = "reset\r\n";
+/// Its place.
+pub const STARTUP_NAME: &str = "startup.nsh";
+
 /// The partition could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EspError {
@@ -105,6 +114,7 @@ fn write(device: &File, files: &Files<'_>) -> io::Result<()> {
         ("EFI/BOOT/BOOTX64.EFI".to_owned(), fs::read(files.loader)?),
         (format!("EFI/Linux/{}", files.uki_name), fs::read(files.uki)?),
         ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
+        (STARTUP_NAME.to_owned(), STARTUP.into()),
     ];
     for (name, content) in contents {
         let mut file = root.create_file(&name)?;

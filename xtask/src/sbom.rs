@@ -38,11 +38,10 @@ pub fn write(image: &Image, kernel: &Kernel, tools: &Tools) -> Result<()> {
         comment: Some("The stub, the kernel and the initramfs in one EFI program.".to_owned()),
         ..file((UKI, &image.uki))?
     });
-    ours.files.push(File {
-        name: LOADER_CONF.to_owned(),
-        sums: Sums::of(esp::LOADER_CONF.as_bytes()),
-        comment: None,
-    });
+    let startup = format!("./esp/{}", esp::STARTUP_NAME);
+    for (name, text) in [(LOADER_CONF.to_owned(), esp::LOADER_CONF), (startup, esp::STARTUP)] {
+        ours.files.push(File { name, sums: Sums::of(text.as_bytes()), comment: None });
+    }
     let mut bill = Sbom::default();
     bill.add(parts);
     bill.add([

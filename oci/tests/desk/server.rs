@@ -125,7 +125,7 @@ fn spawn(config: &Path) -> (Child, SocketAddr) {
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             let address = line.split("listening on ").nth(1).and_then(|rest| {
-                rest.split(|character: char| "\",".contains(character) || character.is_whitespace())
+                rest.split(|character: char| matches!(character, '"' | ',') || character.is_whitespace())
                     .next()?
                     .parse()
                     .ok()
