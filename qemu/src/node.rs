@@ -146,7 +146,8 @@ impl Image {
     }
 }
 
-fn board() -> VmBuilder {
+/// What every machine of this module is, whatever it boots: what an image is compared with runs on the same.
+pub fn board() -> VmBuilder {
     Vm::builder().watchdog().rng().memory_mib(1024).cpus(2)
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The suite that every package of the image and every tool comes from.
-pub(crate) const SUITE: &str = "trixie";
+pub const SUITE: &str = "trixie";
 /// Debian's own keys, trixie's among them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -123,6 +123,12 @@ impl Archive {
             other => Ok(other.map(drop)?),
         }
     }
+}
+
+/// The lines of a sources list for `suite`: the host's own archives, the suite replaced. For a tool that brings an apt of
+/// its own.
+pub fn archive_lines(suite: &str) -> Result<String, AptError> {
+    sources(&host_archives()?, suite)
 }
 
 /// `(codename, address)` of each Debian archive that the host's apt is configured for.

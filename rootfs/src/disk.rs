@@ -45,7 +45,7 @@ const VAR_UUID: &str = "a57e0c1e-0e0f-5000-8000-000000766172";
 /// PARTUUID of `/var`, the same on each disk for the same reason.
 const VAR_PARTUUID: Uuid = Uuid::from_u128(0xa57e0c1e_0e0f_5000_8001_000000766172);
 /// PARTUUIDs of the boot partition and of the empty slot, likewise.
-const ESP_PARTUUID: Uuid = Uuid::from_u128(0xa57e0c1e_0e0f_5000_8001_000000657370);
+pub(crate) const ESP_PARTUUID: Uuid = Uuid::from_u128(0xa57e0c1e_0e0f_5000_8001_000000657370);
 const EMPTY_ROOT_PARTUUID: Uuid = Uuid::from_u128(0xa57e0c1e_0e0f_5000_8001_0000726f6f74);
 const EMPTY_VERITY_PARTUUID: Uuid = Uuid::from_u128(0xa57e0c1e_0e0f_5000_8001_000076726974);
 
@@ -85,9 +85,9 @@ pub enum DiskError {
         /// The partition's bytes.
         room: u64,
     },
-    /// Formatting `/var`.
+    /// Formatting a file system, or writing into one.
     #[error(transparent)]
-    FormatVar(#[from] RunError),
+    Format(#[from] RunError),
 }
 
 /// What goes onto the disk.
@@ -128,8 +128,6 @@ pub fn make_var(tools: &Tools, image: &Path) -> Result<(), DiskError> {
 
 /// Writes the disk image `out`.
 pub fn assemble(contents: &Contents<'_>, out: &Path) -> Result<(), DiskError> {
-    let parse = |text: &str| Uuid::parse_str(text).map_err(|_| DiskError::ParsePartuuid(text.into()));
-    let length = |file: &Path| fs::metadata(file).map(|metadata| metadata.len()).map_err(at("reading", file));
     let (esp, var) = (contents.esp, contents.var);
     let slot = |name: &str| format!("{name}_{}", contents.version);
     let (root, root_id) = (contents.root, parse(contents.root_partuuid)?);
@@ -143,10 +141,25 @@ pub fn assemble(contents: &Contents<'_>, out: &Path) -> Result<(), DiskError> {
         // Last, because it is the one that grows.
         (Some(var), "var".to_owned(), TYPE_VAR, VAR_PARTUUID, length(var)?),
     ];
+    lay_out(&wanted, out)
+}
 
+pub(crate) fn parse(text: &str) -> Result<Uuid, DiskError> {
+    Uuid::parse_str(text).map_err(|_| DiskError::ParsePartuuid(text.into()))
+}
+
+pub(crate) fn length(file: &Path) -> Result<u64, DiskError> {
+    Ok(fs::metadata(file).map_err(at("reading", file))?.len())
+}
+
+/// A partition to be: its content (`None` stays zero), label, type, PARTUUID and bytes.
+pub(crate) type Wanted<'a> = (Option<&'a Path>, String, Uuid, Uuid, u64);
+
+/// Writes the partitions in their order, and the table.
+pub(crate) fn lay_out(wanted: &[Wanted<'_>], out: &Path) -> Result<(), DiskError> {
     let mut partitions = BTreeMap::new();
     let mut start = ALIGNMENT;
-    for (number, (file, label, kind, partuuid, room)) in (1..).zip(&wanted) {
+    for (number, (file, label, kind, partuuid, room)) in (1..).zip(wanted) {
         if let Some(file) = file {
             let length = length(file)?;
             if length > *room {
@@ -220,7 +233,7 @@ fn disk_guid(partitions: &BTreeMap<u32, Partition>) -> Uuid {
     uuid::Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid()
 }
 
-fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+pub(crate) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |source| DiskError::WriteDisk { action, path, source }
 }

@@ -83,10 +83,26 @@ pub struct Files<'a> {
 pub fn make(files: &Files<'_>, out: &Path) -> Result<(), EspError> {
     let image = fs::metadata(files.uki).map_err(at("reading", files.uki))?.len();
     check_room(image)?;
+    let contents = [
+        ("EFI/BOOT/BOOTX64.EFI".to_owned(), read_whole(files.loader)?),
+        (format!("EFI/Linux/{}", files.uki_name), read_whole(files.uki)?),
+        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
+        (STARTUP_NAME.to_owned(), STARTUP.into()),
+    ];
+    make_with(&["EFI", "EFI/BOOT", "EFI/Linux", "loader"], &contents, out)
+}
+
+/// Writes a partition with these directories, each behind its parent, and these files, as `(path, content)`. For a disk
+/// that is not ours.
+pub fn make_with(directories: &[&str], contents: &[(String, Vec<u8>)], out: &Path) -> Result<(), EspError> {
     let file = File::options().create(true).truncate(true).read(true).write(true).open(out);
     let file = file.map_err(at("making", out))?;
     file.set_len(SIZE).map_err(at("sizing", out))?;
-    write(&file, files).map_err(at("writing", out))
+    write(&file, directories, contents).map_err(at("writing", out))
+}
+
+fn read_whole(path: &Path) -> Result<Vec<u8>, EspError> {
+    fs::read(path).map_err(at("reading", path))
 }
 
 fn check_room(image: u64) -> Result<(), EspError> {
@@ -98,7 +114,7 @@ fn check_room(image: u64) -> Result<(), EspError> {
     }
 }
 
-fn write(device: &File, files: &Files<'_>) -> io::Result<()> {
+fn write(device: &File, directories: &[&str], contents: &[(String, Vec<u8>)]) -> io::Result<()> {
     let options = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)
         .bytes_per_cluster(CLUSTER)
@@ -107,18 +123,12 @@ fn write(device: &File, files: &Files<'_>) -> io::Result<()> {
     format_volume(device, options)?;
     let volume = FileSystem::new(device, FsOptions::new().time_provider(&FIXED))?;
     let root = volume.root_dir();
-    for directory in ["EFI", "EFI/BOOT", "EFI/Linux", "loader"] {
+    for directory in directories {
         root.create_dir(directory)?;
     }
-    let contents = [
-        ("EFI/BOOT/BOOTX64.EFI".to_owned(), fs::read(files.loader)?),
-        (format!("EFI/Linux/{}", files.uki_name), fs::read(files.uki)?),
-        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
-        (STARTUP_NAME.to_owned(), STARTUP.into()),
-    ];
     for (name, content) in contents {
-        let mut file = root.create_file(&name)?;
-        file.write_all(&content)?;
+        let mut file = root.create_file(name)?;
+        file.write_all(content)?;
         file.flush()?;
     }
     drop(root);

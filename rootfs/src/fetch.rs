@@ -105,11 +105,7 @@ pub(crate) fn debs<'a>(
 }
 
 /// The cached wheels, in their order. Each lies in a directory named by its sum, under its own file name.
-pub(crate) fn wheels(
-    cache: &Cache,
-    wheels: &[Wheel],
-    progress: &dyn Fn(&str),
-) -> Result<Vec<PathBuf>, FetchError> {
+pub fn wheels(cache: &Cache, wheels: &[Wheel], progress: &dyn Fn(&str)) -> Result<Vec<PathBuf>, FetchError> {
     let missing: Vec<_> = wheels.iter().filter(|wheel| cached_wheel(cache, wheel).is_none()).collect();
     if !missing.is_empty() {
         progress(&format!("downloading {} wheels", missing.len()));
@@ -137,13 +133,28 @@ pub(crate) fn wheels(
 
 /// `pip download` for the image's interpreter and platform, whatever the host's are.
 pub(crate) fn pip_download(dir: &Path) -> Command {
+    let mut command = pip("download");
+    command.arg("--dest").arg(dir);
+    command
+}
+
+/// Installs wheels into the folder `site` as pip does, for the image's interpreter, with nothing compiled and nothing
+/// downloaded. The image itself is not made with it: what pip adds differs from version to version.
+pub fn pip_install(wheels: &[PathBuf], site: &Path) -> Result<(), FetchError> {
+    let mut command = pip("install");
+    // pip compares Requires-Python with the interpreter that it runs on itself, whatever it installs for.
+    command.args(["--no-index", "--no-deps", "--no-compile", "--ignore-requires-python", "--target"]);
+    checked(command.arg(site).args(wheels))?;
+    Ok(())
+}
+
+fn pip(verb: &str) -> Command {
     let mut command = Command::new("python3");
-    command.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
+    command.args(["-m", "pip", verb, "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
     command.args(["--python-version", "3.13", "--implementation", "cp", "--abi", "cp313"]);
     for platform in ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"] {
         command.args(["--platform", platform]);
     }
-    command.arg("--dest").arg(dir);
     command
 }
 

@@ -96,7 +96,7 @@ fn cargo_home() -> PathBuf {
 }
 
 /// The build's own pinned tools.
-fn tools() -> Result<Tools> {
+pub fn tools() -> Result<Tools> {
     let cache = Cache::open(&Cache::default_path()?)?;
     Ok(Tools::open(&cache, &DebianLock::load()?, &|_| ())?)
 }

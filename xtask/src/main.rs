@@ -64,7 +64,7 @@ enum Command {
     Sbom,
     /// Check the kernel's configuration with kernel-hardening-checker against kernel-config/hardening.toml
     Hardening,
-    /// Measure: `boot`, in guest instructions; `start`, in wall time
+    /// Measure: `boot`, in guest instructions; `start`, in wall time; `peer`, against Debian with the same runtime
     Bench(bench::BenchArguments),
     /// Push what `build` left in out/ to a registry, signed
     Push(push::PushArguments),

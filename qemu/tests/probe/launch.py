@@ -145,6 +145,11 @@ def reach():
     return results
 
 
+def sockets():
+    """The tables of this machine's sockets, which the runtime sees too: its network is the machine's."""
+    return {name: open(f"/proc/net/{name}").read() for name in ("tcp", "tcp6", "udp", "udp6")}
+
+
 KEPT = os.environ.get("HOME", "/") + "/kept"
 
 
@@ -167,7 +172,7 @@ def keep():
     return kept()
 
 
-PROBES = {"keep": keep, "kept": kept, "writes": writes, "rights": rights, "orphans": orphans, "cold": cold, "reach": reach}
+PROBES = {"keep": keep, "kept": kept, "writes": writes, "rights": rights, "orphans": orphans, "cold": cold, "reach": reach, "sockets": sockets}
 
 
 def answer(path):

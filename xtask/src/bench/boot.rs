@@ -3,16 +3,13 @@
 //! QEMU counts: with `-icount shift=0` the guest's clock advances one nanosecond for each instruction, so the node's own
 //! timeline *is* the count, and it does not vary with what else the host does. While nothing runs the clock jumps to
 //! the next timer; that idle time, which the kernel knows to a hundredth of a second, is taken off. One processor.
-//!
-//! `cargo xtask bench start`: what the verified root costs the runtime's start, in wall time. Boots alternate between the
-//! release and its twin that holds the same tree in the initramfs, where nothing is read, verified or decompressed.
 
+use super::BenchArguments;
 use crate::{deps, image, project, test};
 use anyhow::{Context as _, Result, bail};
 use astromesh_proto::control::{Service, Stage};
 use astromesh_qemu::node::{self, Delivery, Image, Node, Setup};
 use astromesh_qemu::{Accelerator, Provider, relay_path};
-use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -20,42 +17,19 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[derive(Args)]
-pub struct BenchArguments {
-    /// What to measure
-    what: What,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-    /// How many pairs of boots, for `start`
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
-    /// Keep the figures in bench/boot.json or bench/start.json
-    #[arg(long)]
-    save: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum What {
-    /// Instructions from kernel entry to PID 1, to the agent's exec, to health; memory of every process
-    Boot,
-    /// Wall time to health: from the verified root, and from an initramfs that holds the same tree
-    Start,
-}
-
 /// Goals of this phase, in guest instructions.
 const TO_EXEC: u64 = 100_000_000;
 const TO_HEALTHY: u64 = 1_600_000_000;
 
 /// What was measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Figures {
+pub(super) struct Figures {
     /// Kernel entry to PID 1's first instruction.
-    kernel: u64,
+    pub(super) kernel: u64,
     /// PID 1's first instruction to the agent's exec.
-    to_exec: u64,
+    pub(super) to_exec: u64,
     /// The agent's exec to health.
-    to_healthy: u64,
+    pub(super) to_healthy: u64,
     /// Instructions of each stage, in order.
     stages: Vec<(String, u64)>,
     /// Memory of each process.
@@ -64,13 +38,6 @@ struct Figures {
 
 /// The command.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
-    match arguments.what {
-        What::Boot => boot(arguments),
-        What::Start => start(arguments),
-    }
-}
-
-fn boot(arguments: &BenchArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
     test::build_relay()?;
@@ -131,7 +98,7 @@ fn markdown(now: &Figures, kept: &Figures) -> String {
 }
 
 /// Boots an image on one counted processor.
-fn count_a_boot(image: &Image) -> Result<Figures> {
+pub(super) fn count_a_boot(image: &Image) -> Result<Figures> {
     let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
     let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
     let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
@@ -145,84 +112,8 @@ fn count_a_boot(image: &Image) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Wall times of one way to start, in milliseconds, a value for each boot.
-#[derive(Debug, Clone, Default, Serialize)]
-struct Starts {
-    /// The agent's exec to health.
-    exec_to_healthy: Vec<u64>,
-    /// Kernel entry to health: unpacking the initramfs included.
-    kernel_to_healthy: Vec<u64>,
-    /// The agent's exec to health in guest instructions, of one counted boot.
-    instructions: u64,
-}
-
-/// Both ways, interleaved.
-#[derive(Debug, Clone, Serialize)]
-struct Comparison {
-    /// From the disk, through dm-verity and EROFS.
-    verified: Starts,
-    /// The same tree unpacked from the initramfs.
-    in_memory: Starts,
-    /// Median over median of `exec_to_healthy`.
-    exec_to_healthy_percent: u64,
-    /// Median over median of `kernel_to_healthy`.
-    kernel_to_healthy_percent: u64,
-}
-
-fn start(arguments: &BenchArguments) -> Result<()> {
-    deps::install()?;
-    let image = image::build()?;
-    let twin = image::in_memory(&image)?;
-    test::build_relay()?;
-    let (mut verified, mut in_memory) = (Starts::default(), Starts::default());
-    for run in 1..=arguments.runs {
-        eprintln!("  pair {run} of {}", arguments.runs);
-        for (image, starts) in [(&image, &mut verified), (&twin, &mut in_memory)] {
-            let (exec, kernel) = time_a_boot(image)?;
-            starts.exec_to_healthy.push(exec);
-            starts.kernel_to_healthy.push(kernel);
-        }
-    }
-    eprintln!("  one more boot of each, with every instruction counted; this takes a few minutes");
-    for (image, starts) in [(&image, &mut verified), (&twin, &mut in_memory)] {
-        starts.instructions = count_a_boot(image)?.to_healthy;
-    }
-    let percent = |of: fn(&Starts) -> &[u64]| median(of(&verified)) * 100 / median(of(&in_memory)).max(1);
-    let comparison = Comparison {
-        exec_to_healthy_percent: percent(|starts| &starts.exec_to_healthy),
-        kernel_to_healthy_percent: percent(|starts| &starts.kernel_to_healthy),
-        verified,
-        in_memory,
-    };
-    if arguments.save {
-        fs::write(project().join("bench/start.json"), serde_json::to_string_pretty(&comparison)? + "\n")
-            .context("bench/start.json can't be written")?;
-    }
-    println!("{}", serde_json::to_string_pretty(&comparison)?);
-    Ok(())
-}
-
-/// Boots an image and gives its times to health, from the agent's exec and from kernel entry.
-fn time_a_boot(image: &Image) -> Result<(u64, u64)> {
-    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
-    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
-    let nic = node::network(&relay_path()?).reach_loopback(node::PROVIDER_INSIDE, provider.port());
-    let vm = setup.deliver(image.machine().nic(nic), Delivery::Smbios).start()?;
-    let mut node = Node { profile: setup.profile(&vm)?, vm };
-    node.wait_healthy()?;
-    let healthy =
-        node.boot()?.into_iter().find(|stage| stage.name == "healthy").context("no stage \"healthy\"")?;
-    node.vm.power_off(Duration::from_secs(120))?;
-    Ok((healthy.took_us / 1000, (healthy.started_us + healthy.took_us) / 1000))
-}
-
-fn median(values: &[u64]) -> u64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
-}
-
-fn figures(stages: &[Stage], services: Vec<Service>) -> Result<Figures> {
+/// The count of a boot from its timeline.
+pub(super) fn figures(stages: &[Stage], services: Vec<Service>) -> Result<Figures> {
     let find = |name: &str| {
         stages.iter().find(|stage| stage.name == name).with_context(|| format!("no stage {name:?}"))
     };
