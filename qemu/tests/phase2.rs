@@ -122,7 +122,7 @@ impl Updating {
     }
 
     /// Nothing of what the boot loader looks at has changed, and the data is there.
-    fn is_untouched(mut self) -> Result {
+    fn assert_untouched(mut self) -> Result {
         assert_eq!(self.node.status()?.root_hash, old().root_hash);
         still_keeps(&self.node)?;
         assert_eq!(self.node.vm.resets(), []);
@@ -142,7 +142,7 @@ fn what_another_key_signed_is_refused_and_nothing_is_written() -> Result {
     updating.registry.push_signed(new, &stranger)?;
     let reason = updating.node.refused(&new.version)?;
     assert!(reason.contains("not signed by a key"), "{reason}");
-    updating.is_untouched()
+    updating.assert_untouched()
 }
 
 /// The twin: the same push, on a node that is told to believe that key.
@@ -169,7 +169,7 @@ fn a_release_whose_parts_do_not_belong_together_is_refused_before_anything_is_wr
         let reason = updating.node.refused(&wrong.version)?;
         assert!(reason.contains("root hash"), "{what}: {reason}");
     }
-    updating.is_untouched()
+    updating.assert_untouched()
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_boot_partition_without_room_is_said_and_nothing_is_written() -> Result {
     updating.registry.push(new)?;
     let reason = updating.node.refused(&new.version)?;
     assert!(reason.contains("kernel image has"), "{reason}");
-    updating.is_untouched()
+    updating.assert_untouched()
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_registry_that_dies_in_the_middle_is_waited_for_and_the_update_goes_on() -> 
     let new = &updates::updates().healthy;
     // Slow enough to be caught in the middle.
     let mut updating = Updating::start_with(|station| {
-        station.setup.config["update"]["maxBytesPerSecond"] = 3_000_000.into()
+        station.setup.config["update"]["maxBytesPerSecond"] = 3_000_000.into();
     })?;
     updating.registry.push(new)?;
     let (node, door) = (&updating.node, updating.registry.door());

@@ -5,6 +5,7 @@ use crate::terminal::clean;
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::update::{Attempt, Outcome, Release, Slots, State};
 use comfy_table::{Cell, Color};
+use std::fmt::Write as _;
 
 /// A release, as it would be installed.
 pub fn release(release: &Release, look: Look) -> String {
@@ -24,25 +25,18 @@ pub fn release(release: &Release, look: Look) -> String {
 
 /// Both slots, the policy, the last attempt.
 pub fn update_status(state: &State, look: Look) -> String {
-    let mut text = String::new();
-    match &state.slots {
-        Some(slots) => {
-            text += &format!("{}\n", entries(slots, look));
-            if let Some(floor) = slots.floor {
-                text += &format!("nothing older than {floor} is installed any more\n");
-            }
-        }
-        None => text += "the slots of this node can't be looked at; see the log\n",
+    let mut text = match &state.slots {
+        Some(slots) => format!("{}\n", entries(slots, look)),
+        None => "the slots of this node can't be looked at; see the log\n".to_owned(),
+    };
+    if let Some(floor) = state.slots.as_ref().and_then(|slots| slots.floor) {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "nothing older than {floor} is installed any more");
     }
-    text += &format!("updates: {}\n", clean(&state.policy));
+    let _ = writeln!(text, "updates: {}", clean(&state.policy));
     if let Some(last) = state.attempts.first() {
-        text += &format!(
-            "last attempt: {} -> {}: {}: {}\n",
-            last.from,
-            last.release.version,
-            outcome(last.outcome).0,
-            clean(&last.reason)
-        );
+        let (from, to, outcome) = (last.from, last.release.version, outcome(last.outcome).0);
+        let _ = writeln!(text, "last attempt: {from} -> {to}: {outcome}: {}", clean(&last.reason));
     }
     text
 }

@@ -262,7 +262,7 @@ fn make_room(node: &Node, candidate: &Candidate) -> Result<(), InstallError> {
     };
     fits("root", Kind::Root, room(astromesh_verity::ROOT_X86_64))?;
     fits("hash tree", Kind::Verity, room(astromesh_verity::ROOT_X86_64_VERITY))?;
-    let free = rustix::fs::statvfs(MOUNTED_ON).map(|stat| stat.f_bavail * stat.f_frsize).unwrap_or(0);
+    let free = rustix::fs::statvfs(MOUNTED_ON).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
     fits("kernel image", Kind::Uki, free)
 }
 

@@ -4,7 +4,7 @@
 //! so every refusal says so, and every step may be the last before a power cut.
 
 use super::origin::{self, Found};
-use super::{Shared, lock};
+use super::{Shared, lock, slots};
 use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE};
 use astromesh_oci::{FetchError, Kind, Progress, Seed, fetch_index, fetch_layer};
 use astromesh_proto::ipc::SlotsWork;
@@ -59,7 +59,7 @@ type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
 /// What there is to install.
 pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
     match find(shared, origin) {
-        Ok((_, candidate)) => match candidate.judge(shared.running, floor(shared), shared.slots().as_ref()) {
+        Ok((_, candidate)) => match candidate.judge(shared.running, floor(), slots().as_ref()) {
             Ok(()) => UpdateAnswer::Found(candidate.release),
             Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
         },
@@ -139,7 +139,7 @@ pub fn rollback(shared: &Shared) -> Ending {
 /// Whether a release may be installed here, and is worth it.
 fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), String> {
     candidate
-        .judge(shared.running, floor(shared), shared.slots().as_ref())
+        .judge(shared.running, floor(), slots().as_ref())
         .map_err(|reason| format!("refused: {reason}"))?;
     if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
         return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
@@ -181,8 +181,8 @@ fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), String> 
     Ok((found, candidate))
 }
 
-fn floor(shared: &Shared) -> Option<astromesh_proto::version::Version> {
-    shared.slots()?.floor
+fn floor() -> Option<astromesh_proto::version::Version> {
+    slots()?.floor
 }
 
 /// A new attempt, or the interrupted one of the same image.

@@ -129,7 +129,7 @@ fn hear(shared: &Shared) -> i32 {
 fn work(shared: &Arc<Shared>) {
     // PID 1 has the slots looked at when the boot is over.
     let deadline = Instant::now() + SLOTS_ARE_LOOKED_AT_WITHIN;
-    while shared.slots().is_none() && Instant::now() < deadline {
+    while slots().is_none() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
     }
     match shared.settle() {
@@ -153,19 +153,14 @@ fn work(shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    /// Both slots, as they were last looked at.
-    fn slots(&self) -> Option<Slots> {
-        parse(&std::fs::read(SLOTS_FILE).ok()?)
-    }
-
     /// Brings the record up to date with the disk.
     fn settle(&self) -> Next {
-        let slots = self.slots();
+        let found = slots();
         let mut next = Next::Nothing;
         self.note(|record| {
             if let Some(attempt) = record.open() {
                 let before = attempt.outcome;
-                next = reconcile(attempt, self.running, slots.as_ref());
+                next = reconcile(attempt, self.running, found.as_ref());
                 if attempt.outcome != before || attempt.outcome.is_final() {
                     log::info!("{}: {:?}: {}", attempt.release.version, attempt.outcome, attempt.reason);
                 }
@@ -198,7 +193,7 @@ impl Shared {
             }
         };
         let policy = format!("{from}, channel {}, {mode}", self.policy.channel);
-        State { slots: self.slots(), policy, attempts: lock(&self.record).attempts.clone() }
+        State { slots: slots(), policy, attempts: lock(&self.record).attempts.clone() }
     }
 
     /// Has PID 1 start a `slots` process and waits for its end; the reason when it could not do its work.
@@ -242,6 +237,11 @@ impl Shared {
             }
         });
     }
+}
+
+/// Both slots, as they were last looked at.
+fn slots() -> Option<Slots> {
+    parse(&std::fs::read(SLOTS_FILE).ok()?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

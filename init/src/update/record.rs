@@ -14,14 +14,12 @@ pub fn read(path: &Path) -> Record {
     let limit = astromesh_proto::update::MAX_FILE as u64 + 1;
     let Ok(file) = File::open(path) else { return Record::default() };
     let read = file.take(limit).read_to_end(&mut bytes);
-    match read.ok().and_then(|_| parse(&bytes)) {
-        Some(record) => record,
-        None => {
-            log::error!("{} can't be read; it is put aside as record.unreadable", path.display());
-            let _ = std::fs::rename(path, path.with_extension("unreadable"));
-            Record::default()
-        }
+    if let Some(record) = read.ok().and_then(|_| parse(&bytes)) {
+        return record;
     }
+    log::error!("{} can't be read; it is put aside as record.unreadable", path.display());
+    let _ = std::fs::rename(path, path.with_extension("unreadable"));
+    Record::default()
 }
 
 /// Writes it.

@@ -69,7 +69,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     eprintln!("  asking the probe what listens");
     ours.sockets = machine::sockets(&probe, &provider)?;
     eprintln!("  one more boot of each, with every instruction counted; this takes a few minutes");
-    ours.instructions = machine::count_ours(&image, &provider)?;
+    ours.instructions = machine::count_ours(&image)?;
     theirs.instructions = machine.count(&provider)?;
     fs::remove_file(&machine.disk).ok();
 
@@ -140,7 +140,7 @@ fn probe(release: &Image, out: &Path) -> Result<Image> {
     };
     let out = out.join("probe");
     let root = variant::with_launcher(&base, &project().join("qemu/tests/probe/launch.py"), &[], &out)?;
-    image::assemble(&out, &release.kernel, &release.init, &root)
+    image::assemble(&out, &image::Parts::of(&release.kernel, &release.init, &root))
 }
 
 fn this_machine() -> Result<Machine> {
