@@ -116,7 +116,10 @@ fn a_real_question_is_answered_from_outside_and_the_doctor_tells_green_from_red(
     let names: Vec<_> = stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(
         names,
-        ["kernel", "early", "root", "state", "config", "network", "control", "agent", "healthy"]
+        [
+            "kernel", "early", "root", "state", "config", "network", "control", "agent", "slots", "update",
+            "healthy"
+        ]
     );
     assert!(stages.iter().all(|stage| stage.outcome == Outcome::Done), "{stages:?}");
 
