@@ -9,7 +9,7 @@
 
 mod updates;
 
-use astromesh_proto::update::{Outcome, Step, UpdateAnswer, UpdateRequest};
+use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup};
 use astromesh_qemu::release::{Release, kept};
 use astromesh_qemu::{Provider, http};
@@ -132,6 +132,32 @@ impl Updating {
         assert_eq!(self.station.slots().labels()?.iter().filter(|label| *label == "_empty").count(), 2);
         Ok(())
     }
+}
+
+#[test]
+fn a_release_on_a_drive_is_installed_where_no_network_leads_to_one() -> Result {
+    let new = &updates::updates().healthy;
+    let registry = Registry::start()?;
+    registry.push(new)?;
+    let drive = registry.drive(&new.version)?;
+    let mut station = Station::new()?;
+    station.follow(&registry);
+    station.setup.config["update"].as_object_mut().ok_or("no update section")?.remove("image");
+    let node = station.switch_on_with_drive(&drive)?;
+    node.wait_healthy_on(&old(), SOON)?;
+    keep(&node)?;
+    let apply = |tag: &str| UpdateRequest::Apply {
+        origin: Origin::Drive(tag.to_owned()),
+        dry_run: false,
+        restart: true,
+    };
+    // Twins: no such tag there, and no drive with a registry's name.
+    assert!(matches!(node.update(apply("0.3.0"))?, UpdateAnswer::Refused(_)));
+    assert!(node.refused(&new.version)?.contains("only a drive"));
+    assert!(matches!(node.update(apply(&new.version))?, UpdateAnswer::Done(_)));
+    node.wait_healthy_on(new, SOON)?;
+    node.wait_outcome(Outcome::Kept, SOON)?;
+    still_keeps(&node)
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub enum EspError {
 
 /// What the boot loader reads.
 pub trait BootPartition {
-    /// Our entries, newest release first.
+    /// Our entries that are whole, newest release first.
     fn entries(&mut self) -> Result<Vec<BootEntry>, EspError>;
     /// Renames one, in memory first.
     fn rename(&mut self, from: &BootEntry, to: &BootEntry) -> Result<(), EspError>;
@@ -111,7 +111,36 @@ impl Esp {
     }
 }
 
+/// Least bytes of a kernel image: less is what power left of one. Linux renames on FAT by writing the new name with no
+/// content first, then its content's place (vfat_rename() in fs/fat/namei_vfat.c); between the two lies a file of no bytes.
+/// The boot loader passes it over, and so does everything here.
+const LEAST: u64 = 1 << 20;
+
 impl Esp {
+    /// Takes away what power left of entries.
+    pub fn clean(&self) -> Result<(), EspError> {
+        for (entry, size) in self.listed()? {
+            if size < LEAST {
+                log::warn!("{entry} has {size} bytes: power failed while it was written; it is taken away");
+                self.remove(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Our entries with their files' sizes, whole or not.
+    fn listed(&self) -> Result<Vec<(BootEntry, u64)>, EspError> {
+        let listed = std::fs::read_dir(format!("{MOUNTED_ON}/{FOLDER}")).map_err(EspError::List)?;
+        let mut found = Vec::new();
+        for file in listed {
+            let file = file.map_err(EspError::List)?;
+            if let Some(entry) = file.file_name().to_str().and_then(BootEntry::parse) {
+                found.push((entry, file.metadata().map_err(EspError::List)?.len()));
+            }
+        }
+        Ok(found)
+    }
+
     /// Takes an entry away.
     pub fn remove(&self, entry: &BootEntry) -> Result<(), EspError> {
         rustix::fs::unlinkat(&self.folder, entry.to_string(), AtFlags::empty())
@@ -121,12 +150,8 @@ impl Esp {
 
 impl BootPartition for Esp {
     fn entries(&mut self) -> Result<Vec<BootEntry>, EspError> {
-        let listed = std::fs::read_dir(format!("{MOUNTED_ON}/{FOLDER}")).map_err(EspError::List)?;
-        let mut entries = Vec::new();
-        for file in listed {
-            let name = file.map_err(EspError::List)?.file_name();
-            entries.extend(name.to_str().and_then(BootEntry::parse));
-        }
+        let whole = self.listed()?.into_iter().filter(|(_, size)| *size >= LEAST);
+        let mut entries: Vec<_> = whole.map(|(entry, _)| entry).collect();
         // Newest first; of one release the entry that is kept before one that counts.
         entries.sort_unstable_by(|one, two| two.version.cmp(&one.version).then(one.tries.cmp(&two.tries)));
         Ok(entries)

@@ -119,6 +119,7 @@ pub fn run(node: &Node) -> Result<(), SlotsError> {
     make_room(node, &candidate)?;
     // Not before it is known that the boot partition is what lies there: the updater would make the folder wherever it is.
     let mut esp = Esp::at_mount_point()?;
+    esp.clean()?;
     forget_failed(&candidate, &mut esp)?;
     write(node, &candidate, &esp)?;
     let checked = check_written(node, &candidate);

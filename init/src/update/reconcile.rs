@@ -56,11 +56,7 @@ pub fn reconcile(attempt: &mut Attempt, running: Version, slots: Option<&Slots>)
             );
             Next::Nothing
         }
-        (Outcome::Trying, None) => {
-            attempt.outcome = Outcome::Failed;
-            "its boot entry is gone".clone_into(&mut attempt.reason);
-            Next::Nothing
-        }
+        // An entry that is not there, or not whole: power failed while it was written or renamed.
         _ if attempt.interruptions >= MOST_INTERRUPTIONS => {
             attempt.outcome = Outcome::Failed;
             attempt.reason = format!("it was interrupted {} times", attempt.interruptions + 1);
@@ -128,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_step_that_power_may_fail_at_has_one_meaning() {
-        use Outcome::{Failed, Installing, Kept, RolledBack, Staging, Trying};
+        use Outcome::{Installing, Kept, RolledBack, Staging, Trying};
         const OLD: &str = "astromesh_0.1.0.efi";
         const NEW: &str = "astromesh_0.2.0+3-0.efi";
         const TRIED: &str = "astromesh_0.2.0+2-1.efi";
@@ -148,7 +144,8 @@ mod tests {
             (Trying, "0.2.0", Some(TRIED), vec![OLD, TRIED], Trying, Next::Nothing),
             (Trying, "0.2.0", None, vec![OLD, GOOD], Kept, Next::Nothing),
             (Trying, "0.1.0", None, vec![OLD, BAD], RolledBack, Next::Nothing),
-            (Trying, "0.1.0", None, vec![OLD], Failed, Next::Nothing),
+            // A rename that power cut in two leaves no entry that is whole: written again.
+            (Trying, "0.1.0", None, vec![OLD], Staging, Next::Resume),
         ];
         for (outcome, running, counted, entries, then, next) in rows {
             let found = table(outcome, running, counted, &entries);

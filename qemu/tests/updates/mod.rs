@@ -12,7 +12,7 @@ use astromesh_qemu::node::{Delivery, GateImages, Image, Node, Setup, network};
 use astromesh_qemu::provider::Certificates;
 use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates};
 use astromesh_qemu::slots::Slots;
-use astromesh_qemu::{Disk, Nic, relay_path, tamper};
+use astromesh_qemu::{Disk, Nic, VmBuilder, relay_path, tamper};
 use astromeshctl::client::Client;
 use desk::server::Server;
 use serde_json::json;
@@ -99,7 +99,17 @@ impl Station {
 
     /// The same with more connections through its closed network.
     pub fn switch_on_with(&self, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
-        let machine = self.image.cloud_machine(Disk::new(&self.disk)).allow_reboot();
+        self.start(self.image.cloud_machine(Disk::new(&self.disk)), card)
+    }
+
+    /// The same without any, and with a drive attached.
+    pub fn switch_on_with_drive(&self, drive: &Path) -> Result<Node> {
+        let drive = Disk::new(drive).read_only();
+        self.start(self.image.cloud_machine(Disk::new(&self.disk)).disk(drive), |nic| nic)
+    }
+
+    fn start(&self, machine: VmBuilder, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
+        let machine = machine.allow_reboot();
         let machine = machine.nic(card(network(&relay_path()?)));
         let vm = self.setup.deliver(machine, Delivery::Smbios).start()?;
         let mut profile = self.setup.profile(&vm)?;
@@ -239,6 +249,40 @@ impl Registry {
         let pushed =
             astromesh_oci::push(&place, &artifact(release, &index)?, key, &desk::options(), &mut |_| ())?;
         Ok(format!("{REGISTRY_NAME}:{}/astromesh-os@{}", REGISTRY_INSIDE.port(), pushed.digest))
+    }
+
+    /// A drive with the image that has this tag, and its signature, as oras lays it out: for a node that no network reaches.
+    pub fn drive(&self, tag: &str) -> Result<PathBuf> {
+        let home = self.scratch.path();
+        let layout = home.join("layout");
+        let digest = desk::succeed(
+            "oras",
+            home,
+            &["resolve", "--plain-http", &self.plain.reference(&format!("astromesh-os:{tag}"))],
+        );
+        let signature = format!("{}.sig", digest.trim().replace(':', "-"));
+        for tag in [tag, &signature] {
+            let from = self.plain.reference(&format!("astromesh-os:{tag}"));
+            let to = format!("{}:{tag}", layout.display());
+            desk::succeed("oras", home, &["cp", "--from-plain-http", "--to-oci-layout", &from, &to]);
+        }
+        let drive = home.join("drive");
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&drive)?;
+        file.set_len(128 << 20)?;
+        fatfs::format_volume(&file, fatfs::FormatVolumeOptions::new().volume_label(*b"ASTROUPDATE"))?;
+        let volume = fatfs::FileSystem::new(file, fatfs::FsOptions::new())?;
+        let root = volume.root_dir();
+        root.create_dir("blobs")?.create_dir("sha256")?;
+        let blobs = std::fs::read_dir(layout.join("blobs/sha256"))?;
+        let names = blobs.map(|blob| Ok(format!("blobs/sha256/{}", blob?.file_name().to_string_lossy())));
+        let names = names.collect::<std::io::Result<Vec<_>>>()?;
+        for name in names.iter().map(String::as_str).chain(["oci-layout", "index.json"]) {
+            let mut file = root.create_file(name)?;
+            std::io::Write::write_all(&mut file, &std::fs::read(layout.join(name))?)?;
+        }
+        drop(root);
+        volume.unmount()?;
+        Ok(drive)
     }
 
     /// The authority that a node must trust to speak with it.
