@@ -11,6 +11,7 @@ mod agent;
 mod boot;
 mod config;
 mod control;
+mod durable;
 mod framed;
 mod http;
 mod log_sink;

@@ -119,7 +119,7 @@ const LEAST: u64 = 1 << 20;
 impl Esp {
     /// Takes away what power left of entries.
     pub fn clean(&self) -> Result<(), EspError> {
-        for (entry, size) in self.listed()? {
+        for (entry, size) in Self::listed()? {
             if size < LEAST {
                 log::warn!("{entry} has {size} bytes: power failed while it was written; it is taken away");
                 self.remove(&entry)?;
@@ -129,7 +129,7 @@ impl Esp {
     }
 
     /// Our entries with their files' sizes, whole or not.
-    fn listed(&self) -> Result<Vec<(BootEntry, u64)>, EspError> {
+    fn listed() -> Result<Vec<(BootEntry, u64)>, EspError> {
         let listed = std::fs::read_dir(format!("{MOUNTED_ON}/{FOLDER}")).map_err(EspError::List)?;
         let mut found = Vec::new();
         for file in listed {
@@ -150,7 +150,7 @@ impl Esp {
 
 impl BootPartition for Esp {
     fn entries(&mut self) -> Result<Vec<BootEntry>, EspError> {
-        let whole = self.listed()?.into_iter().filter(|(_, size)| *size >= LEAST);
+        let whole = Self::listed()?.into_iter().filter(|(_, size)| *size >= LEAST);
         let mut entries: Vec<_> = whole.map(|(entry, _)| entry).collect();
         // Newest first; of one release the entry that is kept before one that counts.
         entries.sort_unstable_by(|one, two| two.version.cmp(&one.version).then(one.tries.cmp(&two.tries)));

@@ -4,9 +4,9 @@
 //! brought back by whoever can put it before the node. It rises when a release is kept and never falls. It lies in a folder
 //! that no service may write to.
 
+use crate::durable;
 use astromesh_proto::version::Version;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 /// Where it lies.
@@ -18,14 +18,9 @@ pub fn read(path: &Path) -> Option<Version> {
     std::fs::read_to_string(path).ok()?.trim_end().parse().ok()
 }
 
-/// Raises it. Whatever happens meanwhile, the file holds the old floor or the new one.
+/// Raises it.
 pub fn raise(path: &Path, floor: Version) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    writeln!(file, "{floor}")?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    durable::replace(path, format!("{floor}\n").as_bytes())
 }
 
 #[cfg(test)]

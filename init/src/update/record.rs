@@ -1,8 +1,9 @@
 //! What is kept on `/var`: the attempts, written so that a power cut leaves the old list or the new one.
 
+use crate::durable;
 use astromesh_proto::update::{Record, parse};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 /// Where it lies.
@@ -24,12 +25,7 @@ pub fn read(path: &Path) -> Record {
 
 /// Writes it.
 pub fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    durable::replace(path, &serde_json::to_vec(record)?)
 }
 
 #[cfg(test)]
