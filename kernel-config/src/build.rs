@@ -214,7 +214,9 @@ fn make(
         // Nothing of the building machine in the result.
         command.env("KBUILD_BUILD_USER", "astromesh").env("KBUILD_BUILD_HOST", "build");
         command.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01").env("KBUILD_BUILD_VERSION", "1");
-        command.env("LC_ALL", "C");
+        // The time stamp is a local time to the script that packs the kernel's own initramfs: east of Greenwich it would lie
+        // before 1970, west of it the bits would be others.
+        command.env("LC_ALL", "C").env("TZ", "UTC");
         command
     };
     output("make", command("allnoconfig").env("KCONFIG_ALLCONFIG", &fragment))?;
