@@ -110,6 +110,7 @@ fn about_updates(request: &UpdateRequest, green: bool) -> UpdateAnswer {
         }
         UpdateRequest::State => UpdateAnswer::State(Box::new(State {
             slots: None,
+            peak_kib: 0,
             policy: "registry.example.com/os, channel stable".into(),
             attempts: vec![Attempt {
                 release,

@@ -205,6 +205,8 @@ pub struct State {
     pub policy: String,
     /// Attempts, newest first.
     pub attempts: Vec<Attempt>,
+    /// Most memory that the `update` service has had resident since it started, in KiB.
+    pub peak_kib: u64,
 }
 
 /// Reads one of the JSON files, whoever wrote it; `None` when it is too large or is none.

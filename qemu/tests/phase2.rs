@@ -13,6 +13,7 @@ use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest
 use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup};
 use astromesh_qemu::release::{Release, kept};
 use astromesh_qemu::{Provider, http};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use updates::{Operate as _, Registry, Result, Station, apply_request, old};
 
@@ -81,10 +82,23 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     config["network"]["hosts"][PROVIDER_NAME] = PROVIDER_INSIDE.ip().to_string().into();
     config["update"]["healthyWithinSeconds"] = 300.into();
     let card = |nic| registry.open(nic).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let began = Instant::now();
     let mut node = station.switch_on_with(card)?;
     node.wait_healthy_on(now, SOON)?;
-    node.applied(&next.version)?;
+    let boot = began.elapsed();
+    // When everything is fetched, and while the installer works.
+    let peak = Cell::new(0);
+    let answer = node.update_telling(apply_request(&next.version), &mut |step, done, _| {
+        if step == Step::Install && done == 0 {
+            peak.set(node.state().map_or(0, |state| state.peak_kib));
+        }
+    })?;
+    assert!(matches!(answer, UpdateAnswer::Done(_)), "{answer:?}");
+    let began = Instant::now();
     node.wait_healthy_on(next, SOON)?;
+    println!("downtime {} s, a boot {} s", began.elapsed().as_secs_f32(), boot.as_secs_f32());
+    println!("the updater had at most {} KiB resident", peak.get());
+    assert!((1..=24 * 1024).contains(&peak.get()), "{} KiB", peak.get());
     let state = node.wait_outcome(Outcome::Kept, SOON)?;
     let attempt = &state.attempts[0];
     let (moved, size) = (attempt.moved, attempt.release.size);

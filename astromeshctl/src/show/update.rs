@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_status_tells_what_runs_what_is_on_trial_and_what_is_not_whole() {
-        let state = State { slots: Some(slots()), policy: "a drive".to_owned(), attempts: Vec::new() };
+        let state =
+            State { slots: Some(slots()), policy: "a drive".to_owned(), attempts: Vec::new(), peak_kib: 0 };
         let text = update_status(&state, Look { colour: false });
         let line = |version: &str| text.lines().find(|line| line.contains(version)).unwrap().to_owned();
         assert!(line("astromesh_0.2.0").contains("runs, on trial, 2 tries left"), "{text}");

@@ -193,7 +193,7 @@ impl Shared {
             }
         };
         let policy = format!("{from}, channel {}, {mode}", self.policy.channel);
-        State { slots: slots(), policy, attempts: lock(&self.record).attempts.clone() }
+        State { slots: slots(), policy, attempts: lock(&self.record).attempts.clone(), peak_kib: peak_kib() }
     }
 
     /// Has PID 1 start a `slots` process and waits for its end; the reason when it could not do its work.
@@ -242,6 +242,13 @@ impl Shared {
 /// Both slots, as they were last looked at.
 fn slots() -> Option<Slots> {
     parse(&std::fs::read(SLOTS_FILE).ok()?)
+}
+
+/// `VmHWM` of /proc/self/status (proc_pid_status(5)).
+fn peak_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
