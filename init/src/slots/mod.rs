@@ -94,6 +94,10 @@ pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start("slots", kmsg);
     }
+    // What an earlier one said is not about this one.
+    for said in [SAID_FILE, INSTALL_SAID_FILE] {
+        let _ = std::fs::remove_file(said);
+    }
     match carry_out() {
         Ok(code) => code,
         Err(error) => {

@@ -127,10 +127,6 @@ fn judge(node: &mut Node, now: Instant) -> Option<How> {
 
 /// Starts a `slots` process; whether it could be.
 fn begin_work(node: &mut Node, work: SlotsWork) -> bool {
-    if node.trial.is_busy() {
-        log::warn!("slots: {work:?} has to wait for what is under way");
-        return false;
-    }
     match trial::start(work, &node.kmsg, &node.null) {
         Ok(pid) => {
             node.trial.started(pid, work);
@@ -182,6 +178,11 @@ fn reap(node: &mut Node) {
             }
             let on_trial = work == SlotsWork::Inspect && code == Some(slots::EXIT_ON_TRIAL);
             finish_work(node, work, on_trial || code == Some(slots::EXIT_DONE));
+            if let Some(waiting) = node.trial.take_waiting() {
+                if !begin_work(node, waiting) {
+                    finish_work(node, waiting, false);
+                }
+            }
             continue;
         }
         if let Some(index) = node.services.ended(pid) {
@@ -269,7 +270,11 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
         }
         (CONTROL | UPDATE, ToInit::Reboot) => return Some(How::Restart),
         (UPDATE, ToInit::Slots(work)) if work != SlotsWork::Bless => {
-            if !begin_work(node, work) {
+            if node.trial.is_busy() {
+                if !node.trial.put_off(work) {
+                    finish_work(node, work, false);
+                }
+            } else if !begin_work(node, work) {
                 finish_work(node, work, false);
             }
         }

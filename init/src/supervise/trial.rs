@@ -30,6 +30,8 @@ pub struct Trial {
     kept: bool,
     /// The `slots` process that runs.
     running: Option<(Pid, SlotsWork)>,
+    /// What was asked for meanwhile.
+    waiting: Option<SlotsWork>,
 }
 
 /// What PID 1 is to do now.
@@ -111,6 +113,21 @@ impl Trial {
     /// Whether a `slots` process runs: there is one at a time, since they all work on one boot partition.
     pub fn is_busy(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Keeps what was asked for until the process that runs has ended; whether there was room for it. `update` asks for one
+    /// thing at a time, so there is.
+    pub fn put_off(&mut self, work: SlotsWork) -> bool {
+        let room = self.waiting.is_none();
+        if room {
+            self.waiting = Some(work);
+        }
+        room
+    }
+
+    /// What was put off, once nothing runs any more.
+    pub fn take_waiting(&mut self) -> Option<SlotsWork> {
+        if self.running.is_none() { self.waiting.take() } else { None }
     }
 
     /// Takes note of a process that was started.
@@ -267,6 +284,18 @@ mod tests {
         assert_eq!(trial.due(Instant::now()), Due::Nothing);
         assert_eq!(trial.due(Instant::now() + Duration::from_secs(60)), Due::Bless);
         assert!(!trial.begin(Some(RULES), false), "it begins once");
+    }
+
+    #[test]
+    fn what_is_asked_for_meanwhile_waits_for_its_turn() {
+        let (mut trial, _clock) = on_trial();
+        trial.started(pid(), SlotsWork::Bless);
+        assert!(trial.put_off(SlotsWork::Install));
+        assert!(!trial.put_off(SlotsWork::Rollback), "one thing at a time");
+        assert_eq!(trial.take_waiting(), None);
+        trial.ended(pid());
+        assert_eq!(trial.take_waiting(), Some(SlotsWork::Install));
+        assert_eq!(trial.take_waiting(), None);
     }
 
     #[test]
