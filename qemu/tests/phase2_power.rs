@@ -78,7 +78,12 @@ impl Bench {
         let told = http::get(node.vm.host_address(API_PORT)?, "/probe/kept", SOON)?.json()?;
         assert_eq!(told["sha256"], kept(KEPT.0, KEPT.1), "the agents' data");
         node.vm.kill();
-        let names = self.station.slots().uki_names()?;
+        // Power that fails in the middle of a rename on FAT can leave both names for one file: the one with a count beside
+        // the one that is kept (docs/decisions/019).
+        let mut names = self.station.slots().uki_names()?;
+        if begun {
+            names.retain(|name| !name.starts_with(&format!("astromesh_{}+", new.version)));
+        }
         assert!(self.station.slots().has(&old())?, "the old release is whole");
         if begun {
             assert_eq!(names, [old().uki_name(), new.uki_name()]);
