@@ -250,11 +250,14 @@ fn a_var_that_is_too_small_is_said_before_anything_is_fetched() -> Result {
     registry.push(&updates::updates().healthy)?;
     let mut station = Station::of_its_own_size(&updates::updates().base)?;
     station.follow(&registry);
-    let node = station.switch_on_with(|nic| registry.open(nic))?;
+    let mut node = station.switch_on_with(|nic| registry.open(nic))?;
     node.wait_healthy_on(&old(), SOON)?;
     let reason = node.refused("0.2.0")?;
     assert!(reason.contains("bytes free"), "{reason}");
     assert_eq!(node.state()?.attempts[0].moved, 0);
+    node.vm.kill();
+    assert_eq!(station.slots().uki_names()?, [old().uki_name()]);
+    assert_eq!(station.slots().labels()?.iter().filter(|label| *label == "_empty").count(), 2);
     Ok(())
 }
 

@@ -109,7 +109,7 @@ const TREES: &[Tree] = &[
 /// The process's work.
 pub fn run(node: &Node) -> Result<(), SlotsError> {
     let devices = devices(&node.disk).ok_or(SlotsError::FindDisk)?;
-    // Mounted before the view is built, because it is found by what is in the machine's own /dev and /sys.
+    // Looked for before the view is built: all that is seen of the disk afterwards are these nodes.
     let esp = esp_device(&node.disk).ok_or(SlotsError::FindDisk)?;
     View { memory: MEMORY, directories: DIRECTORIES, trees: TREES, devices: &devices, proc: c"" }.build()?;
     mount_esp(&esp).map_err(|cause| super::EspError::Mount { device: esp.clone(), cause })?;
