@@ -244,6 +244,12 @@ impl VmBuilder {
         self.watchdog_model(WatchdogModel::I6300esb)
     }
 
+    /// None, whatever was said before.
+    pub fn no_watchdog(mut self) -> Self {
+        self.watchdog = None;
+        self
+    }
+
     /// A watchdog of this model.
     pub fn watchdog_model(mut self, model: WatchdogModel) -> Self {
         self.watchdog = Some(model);

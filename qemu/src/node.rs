@@ -37,7 +37,9 @@ pub struct Image {
     pub init: PathBuf,
     /// Kernel, initramfs and command line as one EFI program.
     pub uki: PathBuf,
-    /// systemd-boot, which starts it.
+    /// What firmware starts: it arms the watchdog and starts the boot loader.
+    pub preboot: PathBuf,
+    /// systemd-boot, which starts the UKI.
     pub loader: PathBuf,
     /// The disk: boot partition, two slots for root and hash tree, `/var`.
     pub disk: PathBuf,

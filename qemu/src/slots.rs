@@ -164,11 +164,6 @@ impl Slots {
         })
     }
 
-    /// Removes a file of the boot partition.
-    pub fn remove_file(&self, path: &str) -> Result<(), SlotsError> {
-        self.on_esp(path, |root| root.remove(path))
-    }
-
     /// Renames an image in `\EFI\Linux`.
     pub fn rename_uki(&self, from: &str, to: &str) -> Result<(), SlotsError> {
         self.on_esp(from, |root| {

@@ -342,7 +342,7 @@ fn the_one_file_that_firmware_starts_holds_kernel_initramfs_and_the_root_hash() 
     assert!(version.starts_with("6.12."), "{version}");
     assert!(String::from_utf8(section(".osrel")?)?.contains("\nIMAGE_VERSION="));
 
-    // It is what lies on the boot partition, and the loader is where firmware looks for one.
+    // It is what lies on the boot partition; preboot is where firmware looks, and the loader where preboot does.
     let disk = File::open(&release.disk)?;
     let table = gpt::GptConfig::new().open(&release.disk)?;
     let esp = table.partitions().get(&1).ok_or("no first partition")?;
@@ -356,10 +356,11 @@ fn the_one_file_that_firmware_starts_holds_kernel_initramfs_and_the_root_hash() 
         std::io::Read::read_to_end(&mut volume.root_dir().open_file(path)?, &mut content)?;
         Ok(content)
     };
-    assert_eq!(
-        Sha256::digest(read("EFI/BOOT/BOOTX64.EFI")?),
-        Sha256::digest(std::fs::read(&release.loader)?)
-    );
+    for (place, file) in
+        [("EFI/BOOT/BOOTX64.EFI", &release.preboot), ("EFI/systemd/systemd-bootx64.efi", &release.loader)]
+    {
+        assert_eq!(Sha256::digest(read(place)?), Sha256::digest(std::fs::read(file)?), "{place}");
+    }
     let directory = volume.root_dir().open_dir("EFI/Linux")?;
     let images = directory.iter().collect::<std::result::Result<Vec<_>, _>>()?;
     let names: Vec<_> =

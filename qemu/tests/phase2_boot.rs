@@ -131,20 +131,24 @@ fn with_half_an_image() -> Result<Station> {
 }
 
 #[test]
-fn an_image_that_firmware_refuses_costs_three_restarts_where_firmware_has_a_shell() -> Result {
+fn an_image_that_firmware_refuses_costs_three_restarts() -> Result {
     let station = with_half_an_image()?;
+    three_restarts(&station, &updates().healthy, &ExitReason::GuestReset)
+}
+
+/// The machine restarts three times by itself, for `why`, then the old release serves; nothing of the new one is left to try.
+fn three_restarts(station: &Station, new: &Release, why: &ExitReason) -> Result {
     let mut node = station.switch_on()?;
     node.wait_healthy_on(&old(), FALLS_BACK_WITHIN)?;
-    assert_eq!(node.vm.resets(), [const { ExitReason::GuestReset }; 3]);
+    assert_eq!(node.vm.resets(), [why; 3].map(Clone::clone));
     node.vm.kill();
-    assert_eq!(station.slots().uki_names()?, names(&updates().healthy, 0, 3));
+    assert_eq!(station.slots().uki_names()?, names(new, 0, 3));
     Ok(())
 }
 
 /// Nobody resets the machine by itself: neither boot loader nor firmware, however long they are given. Each time
 /// somebody does, a try less is left, and at last the old release serves.
-fn waits_for_a_reset_three_times(station: &Station, seen: &str) -> Result {
-    let mut node = station.switch_on()?;
+fn waits_for_a_reset_three_times(station: &Station, mut node: Node, seen: &str) -> Result {
     let mut mark = 0;
     for _ in 0..3 {
         // The console says when there is nothing more to wait for; that no reset and no end follows is QEMU's word.
@@ -163,21 +167,35 @@ fn waits_for_a_reset_three_times(station: &Station, seen: &str) -> Result {
     Ok(())
 }
 
-/// The twin of the restart through the shell, and what a firmware without a shell comes to.
+/// The twin, and what it was like before: firmware starts the boot loader itself, which gives the error back to it.
 #[test]
-fn without_the_shells_script_an_image_that_firmware_refuses_waits_for_a_reset() -> Result {
+fn without_preboot_an_image_that_firmware_refuses_waits_for_a_reset() -> Result {
     let station = with_half_an_image()?;
-    station.slots().remove_file("startup.nsh")?;
-    waits_for_a_reset_three_times(&station, "UEFI Interactive Shell")
+    let loader = station.slots().read_file("EFI/systemd/systemd-bootx64.efi")?;
+    station.slots().write_file("EFI/BOOT/BOOTX64.EFI", &loader)?;
+    waits_for_a_reset_three_times(&station, station.switch_on()?, "UEFI Interactive Shell")
 }
 
-/// A limit of boot counting, not a promise: the try is counted, and then nobody is there to restart the machine.
-#[test]
-fn a_kernel_that_cannot_unpack_itself_waits_for_a_reset_and_each_one_counts_a_try() -> Result {
+/// A node whose next release has a kernel that can't unpack itself: its EFI stub gives up, and systemd's stub crashes.
+fn with_no_kernel() -> Result<Station> {
     let bad = &updates().no_kernel;
     let station = Station::new()?;
     station.slots().install(bad, &bad.trial_name(3, 0))?;
-    waits_for_a_reset_three_times(&station, "Failed to decompress kernel")
+    Ok(station)
+}
+
+#[test]
+fn a_kernel_that_cannot_unpack_itself_is_ended_three_times_by_the_watchdog_that_was_armed_before_it() -> Result
+{
+    three_restarts(&with_no_kernel()?, &updates().no_kernel, &ExitReason::Watchdog)
+}
+
+/// The twin, and a limit of boot counting: on a machine without a watchdog the try is counted, and then nobody is there.
+#[test]
+fn without_a_watchdog_a_kernel_that_cannot_unpack_itself_waits_for_a_reset() -> Result {
+    let station = with_no_kernel()?;
+    let node = station.switch_on_without_watchdog()?;
+    waits_for_a_reset_three_times(&station, node, "Failed to decompress kernel")
 }
 
 fn ask(node: &Node, path: &str) -> Result<Value> {

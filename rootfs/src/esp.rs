@@ -1,6 +1,7 @@
-//! The EFI system partition: systemd-boot and unified kernel images on a FAT that firmware reads.
+//! The EFI system partition: `preboot`, systemd-boot and unified kernel images on a FAT that firmware reads.
 //!
-//! `\EFI\BOOT\BOOTX64.EFI` is what firmware starts from a disk that it knows nothing about, which every cloud image is.
+//! `\EFI\BOOT\BOOTX64.EFI` is what firmware starts from a disk that it knows nothing about, which every cloud image is. It
+//! is `preboot`, which starts systemd-boot from the place that is its own.
 //! No time, no random number, no serial number of the building machine: the same files are the same partition.
 //!
 //! **Room.** Each update puts a second image beside the running one, and a third for a moment while it replaces the
@@ -18,6 +19,11 @@ use std::path::{Path, PathBuf};
 /// systemd-boot in its package.
 pub const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
+/// The place of what firmware starts.
+pub const FIRST: &str = "EFI/BOOT/BOOTX64.EFI";
+/// The place of systemd-boot, where `preboot` looks for it.
+pub const LOADER_PLACE: &str = "EFI/systemd/systemd-bootx64.efi";
+
 /// Bytes of the partition. Twice three images at their ceilings (9.0 MB kernel and 2.5 MB initramfs each) is 69 MB; the
 /// rest is for a kernel that grows, because this number is there to stay.
 pub const SIZE: u64 = 96 << 20;
@@ -34,15 +40,6 @@ const VOLUME_ID: u32 = 0xA57E_0C1E;
 /// The boot loader's settings: loader.conf(5). No menu, nobody edits the command line, and the newest release that has
 /// tries left is started at once.
 pub const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
-
-/// What a firmware's shell does by itself (UEFI Shell specification 2.2, section 3.2: `startup.nsh`): restart.
-///
-/// systemd-boot 257 gives an image that can't be started back to the firmware, and some firmware, OVMF among it, then
-/// starts its shell and waits for somebody. The try is counted by then, so what helps is to start anew; the shell is
-/// no place for anybody either.
-pub const STARTUP: &str = "reset\r\n";
-/// Its place.
-pub const STARTUP_NAME: &str = "startup.nsh";
 
 /// The partition could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +68,8 @@ pub enum EspError {
 /// What goes onto the partition.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
+    /// What firmware starts first.
+    pub preboot: &'a Path,
     /// systemd-boot.
     pub loader: &'a Path,
     /// The unified kernel image.
@@ -84,12 +83,12 @@ pub fn make(files: &Files<'_>, out: &Path) -> Result<(), EspError> {
     let image = fs::metadata(files.uki).map_err(at("reading", files.uki))?.len();
     check_room(image)?;
     let contents = [
-        ("EFI/BOOT/BOOTX64.EFI".to_owned(), read_whole(files.loader)?),
+        (FIRST.to_owned(), read_whole(files.preboot)?),
+        (LOADER_PLACE.to_owned(), read_whole(files.loader)?),
         (format!("EFI/Linux/{}", files.uki_name), read_whole(files.uki)?),
         ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
-        (STARTUP_NAME.to_owned(), STARTUP.into()),
     ];
-    make_with(&["EFI", "EFI/BOOT", "EFI/Linux", "loader"], &contents, out)
+    make_with(&["EFI", "EFI/BOOT", "EFI/Linux", "EFI/systemd", "loader"], &contents, out)
 }
 
 /// Writes a partition with these directories, each behind its parent, and these files, as `(path, content)`. For a disk
@@ -195,19 +194,25 @@ mod tests {
 
     fn built(name: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let (loader, uki, out) = (dir.path().join("loader"), dir.path().join("uki"), dir.path().join("esp"));
+        let [preboot, loader, uki, out] =
+            ["preboot", "loader", "uki", "esp"].map(|name| dir.path().join(name));
+        fs::write(&preboot, vec![3; 400]).unwrap();
         fs::write(&loader, vec![1; 5000]).unwrap();
         fs::write(&uki, vec![2; 100_000]).unwrap();
-        make(&Files { loader: &loader, uki: &uki, uki_name: name }, &out).unwrap();
+        make(&Files { preboot: &preboot, loader: &loader, uki: &uki, uki_name: name }, &out).unwrap();
         (dir, out)
     }
 
     #[test]
-    fn firmware_finds_the_loader_and_the_loader_finds_the_image() {
+    fn each_finds_the_next_firmware_preboot_loader_and_image() {
         let (_dir, out) = built("astromesh_0.1.0.efi");
         let volume = FileSystem::new(File::open(out).unwrap(), FsOptions::new()).unwrap();
         assert_eq!(volume.fat_type(), FatType::Fat32);
-        for (path, length) in [("EFI/BOOT/BOOTX64.EFI", 5000), ("EFI/Linux/astromesh_0.1.0.efi", 100_000)] {
+        for (path, length) in [
+            ("EFI/BOOT/BOOTX64.EFI", 400),
+            ("EFI/systemd/systemd-bootx64.efi", 5000),
+            ("EFI/Linux/astromesh_0.1.0.efi", 100_000),
+        ] {
             let mut content = Vec::new();
             volume.root_dir().open_file(path).unwrap().read_to_end(&mut content).unwrap();
             assert_eq!(content.len(), length, "{path}");

@@ -83,8 +83,8 @@ pub enum Place {
     Image,
     /// The image contains it.
     Contained,
-    /// The part of this id is statically linked with it.
-    LinkedInto(String),
+    /// The parts of these ids are statically linked with it.
+    LinkedInto(Vec<String>),
 }
 
 /// One file of the image.

@@ -1,7 +1,9 @@
 //! What the host lacks, installed by its own package manager, each with its reason.
 
+use crate::image::FIRMWARE;
 use anyhow::{Context as _, Result, bail};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Needed by these commands themselves.
 const OURS: &[(&str, &str)] = &[
@@ -17,6 +19,7 @@ pub fn install() -> Result<()> {
 
 /// The same, with packages that only one command needs.
 pub fn install_all(more: &[(&str, &str)]) -> Result<()> {
+    install_firmware_target()?;
     let wanted =
         OURS.iter().chain(astromesh_kernel::HOST_PACKAGES).chain(astromesh_rootfs::HOST_PACKAGES).chain(more);
     let mut missing: Vec<(&str, &str)> = Vec::new();
@@ -38,6 +41,26 @@ pub fn install_all(more: &[(&str, &str)]) -> Result<()> {
     apt(&arguments)
 }
 
+/// Rust's core library for firmware: `preboot` is built with it. It belongs to the toolchain, so rustup fetches it.
+fn install_firmware_target() -> Result<()> {
+    let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+    let output = Command::new(rustc).args(["--print", "target-libdir", "--target", FIRMWARE]).output();
+    let output = output.context("rustc can't be started")?;
+    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
+        return Ok(());
+    }
+    eprintln!(
+        "installing what this toolchain lacks:\n  {FIRMWARE:20} the program that firmware starts first"
+    );
+    let output = Command::new("rustup").args(["target", "add", FIRMWARE]).stdin(Stdio::null()).output();
+    let output =
+        output.context("rustup can't be started: the program that firmware starts needs its target")?;
+    if !output.status.success() {
+        bail!("rustup target add {FIRMWARE} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
 fn is_installed(package: &str) -> Result<bool> {
     let output = Command::new("dpkg-query")
         .args(["-W", "-f=${db:Status-Status}", package])
@@ -50,7 +73,7 @@ fn apt(arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .context("apt-get can't be started: these commands need Debian 12 or 13")?;
     if !output.status.success() {

@@ -15,6 +15,9 @@ use std::process::{Command, Stdio};
 /// Where `init` is built for.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The package of the program that firmware starts first.
+pub const PREBOOT: &str = "astromesh-preboot";
+
 /// UUID in the verity superblock. Fixed: the root hash is what identifies a root.
 const VERITY_UUID: Uuid = Uuid::from_u128(0xa57e_0c1e_0e0f_5000_8002_0000_0076_7274);
 
@@ -80,6 +83,35 @@ pub fn build_static(package: &str, feature: Option<&str>) -> Result<PathBuf> {
     Ok(moved)
 }
 
+/// Rust's name for firmware of this architecture.
+pub const FIRMWARE: &str = "x86_64-unknown-uefi";
+
+/// Builds the program that firmware starts first.
+pub fn build_preboot() -> Result<PathBuf> {
+    let project = project();
+    let target = project.join("target");
+    let flags = [
+        // The linker would write the time of the build into the program.
+        "-Clink-arg=/Brepro",
+        &format!("--remap-path-prefix={}=/astromesh-os", project.display()),
+        &format!("--remap-path-prefix={}=/cargo", cargo_home().display()),
+    ]
+    .join("\u{1f}");
+    let output = Command::new(env!("CARGO"))
+        .current_dir(&project)
+        .args(["build", "--quiet", "--locked", "--package", PREBOOT, "--features", "firmware"])
+        .args(["--profile", "node", "--target", FIRMWARE, "--target-dir"])
+        .arg(&target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .stdin(Stdio::null())
+        .output()
+        .context("cargo can't be started")?;
+    if !output.status.success() {
+        bail!("building {PREBOOT} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(target.join(FIRMWARE).join("node/preboot.efi"))
+}
+
 /// The release with the root's tree in its initramfs and everything else as it is: what `bench start` compares with.
 pub fn in_memory(release: &Image) -> Result<Image> {
     let init = build_static("init", Some("tree-in-memory"))?;
@@ -140,9 +172,11 @@ pub fn assemble(out: &Path, parts: &Parts<'_>) -> Result<Image> {
     let ids = partition_uuids(&release.root_hash.parse()?);
     let tools = tools()?;
     let loader = tools.file(esp::LOADER);
+    let preboot = copy(&build_preboot()?, "preboot.efi")?;
     let esp = out.join("esp.fat");
     let uki_name = release.uki_name();
-    esp::make(&esp::Files { loader: &loader, uki: &release.uki, uki_name: &uki_name }, &esp)?;
+    let files = esp::Files { preboot: &preboot, loader: &loader, uki: &release.uki, uki_name: &uki_name };
+    esp::make(&files, &esp)?;
     let var = out.join("var.ext4");
     disk::make_var(&tools, &var)?;
     let disk = out.join("disk.raw");
@@ -164,6 +198,7 @@ pub fn assemble(out: &Path, parts: &Parts<'_>) -> Result<Image> {
     Ok(Image {
         kernel,
         uki: release.uki,
+        preboot,
         loader,
         initrd,
         init,

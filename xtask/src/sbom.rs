@@ -16,6 +16,7 @@ use astromesh_rootfs::sbom::{self, File, Licence, Part, Place, Sbom, boot, purl,
 use astromesh_rootfs::{Cache, Tools, esp, sha256_hex};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,6 +27,7 @@ pub const NAME: &str = "sbom.spdx.json";
 const BZIMAGE: &str = "./bzImage";
 const INIT: &str = "./initramfs/init";
 const UKI: &str = "./esp/EFI/Linux/astromesh.efi";
+const PREBOOT: &str = "./esp/EFI/BOOT/BOOTX64.EFI";
 const LOADER_CONF: &str = "./esp/loader/loader.conf";
 
 /// Writes the bill of `image`; the loader and its stub are taken from `tools`.
@@ -38,19 +40,22 @@ pub fn write(image: &Image, kernel: &Kernel, tools: &Tools) -> Result<()> {
         comment: Some("The stub, the kernel and the initramfs in one EFI program.".to_owned()),
         ..file((UKI, &image.uki))?
     });
-    let startup = format!("./esp/{}", esp::STARTUP_NAME);
-    for (name, text) in [(LOADER_CONF.to_owned(), esp::LOADER_CONF), (startup, esp::STARTUP)] {
-        ours.files.push(File { name, sums: Sums::of(text.as_bytes()), comment: None });
-    }
+    let sums = Sums::of(esp::LOADER_CONF.as_bytes());
+    ours.files.push(File { name: LOADER_CONF.to_owned(), sums, comment: None });
     let mut bill = Sbom::default();
     bill.add(parts);
     bill.add([
         boot::part(tools, &lock)?,
         kernel_part(kernel, (BZIMAGE, &image.kernel))?,
         init_part((INIT, &image.init))?,
+        preboot_part((PREBOOT, &image.preboot))?,
     ]);
     let lock = fs::read_to_string(project().join("Cargo.lock")).context("Cargo.lock can't be read")?;
-    bill.add(crates(&linked_crates()?, &lock)?);
+    let trees = [
+        ("init", linked_crates("init", image::TARGET, "")?),
+        ("preboot", linked_crates(image::PREBOOT, image::FIRMWARE, "firmware")?),
+    ];
+    bill.add(crates(&trees, &lock)?);
     bill.add([rust_part()?]);
     for library in ["libc.a", "libgcc_eh.a"] {
         bill.add([host_library(library)?]);
@@ -113,13 +118,22 @@ fn init_part(init: (&str, &Path)) -> Result<Part> {
     })
 }
 
-/// Asks cargo what is linked into the release's `init`: `NAME vVERSION [(path)]|LICENCE`, one crate a line. Macros run in
-/// the compiler and are not linked.
-fn linked_crates() -> Result<String> {
+fn preboot_part(preboot: (&str, &Path)) -> Result<Part> {
+    Ok(Part {
+        licence: Licence::Expression("MIT OR Apache-2.0".to_owned()),
+        comment: Some("What firmware starts: it arms the watchdog and starts the boot loader.".to_owned()),
+        files: vec![file(preboot)?],
+        ..part("preboot", "preboot", env!("CARGO_PKG_VERSION"))
+    })
+}
+
+/// Asks cargo what is linked into a program: `NAME vVERSION [(path)]|LICENCE`, one crate a line. Macros run in the compiler
+/// and are not linked.
+fn linked_crates(package: &str, target: &str, features: &str) -> Result<String> {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(project()).args(["tree", "--locked", "--package", "init", "--target", image::TARGET]);
+    command.current_dir(project()).args(["tree", "--locked", "--package", package, "--target", target]);
     command.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"]);
-    output(command.args(["--format", "{p}|{l}"]))
+    output(command.args(["--features", features, "--format", "{p}|{l}"]))
 }
 
 #[derive(Deserialize)]
@@ -134,14 +148,20 @@ struct Locked {
     checksum: Option<String>,
 }
 
-/// The crates of a tree as [`linked_crates`] gives it, with their sums from the text of `Cargo.lock`.
-fn crates(tree: &str, lock: &str) -> Result<Vec<Part>> {
+/// The crates of each program's tree, as [`linked_crates`] gives it, with their sums from the text of `Cargo.lock`.
+fn crates(trees: &[(&str, String)], lock: &str) -> Result<Vec<Part>> {
     let lock: Lock = toml::from_str(lock).context("Cargo.lock is not one")?;
-    let mut lines: Vec<_> = tree.lines().filter(|line| !line.is_empty()).collect();
-    lines.sort_unstable();
-    lines.dedup();
+    let mut programs_of: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (program, tree) in trees {
+        for line in tree.lines().filter(|line| !line.is_empty()) {
+            let programs = programs_of.entry(line).or_default();
+            if !programs.iter().any(|known| known == program) {
+                programs.push((*program).to_owned());
+            }
+        }
+    }
     let mut parts = Vec::new();
-    for line in lines {
+    for (line, programs) in programs_of {
         let (package, licence) =
             line.split_once('|').with_context(|| format!("{line:?} names no licence"))?;
         let mut words = package.split(' ');
@@ -149,7 +169,7 @@ fn crates(tree: &str, lock: &str) -> Result<Vec<Part>> {
             .next()
             .zip(words.next().and_then(|word| word.strip_prefix('v')))
             .with_context(|| format!("{line:?} is not a line of `cargo tree`"))?;
-        if name == "init" {
+        if name == "init" || name == image::PREBOOT {
             continue;
         }
         // Only a crate of ours is named with its path.
@@ -165,7 +185,7 @@ fn crates(tree: &str, lock: &str) -> Result<Vec<Part>> {
             sha256: locked.checksum.clone(),
             licence: Licence::of_crate(licence),
             comment: ours.then(|| "A crate of this project's own source.".to_owned()),
-            place: Place::LinkedInto("init".to_owned()),
+            place: Place::LinkedInto(programs),
             ..part(&format!("crate-{name}-{version}"), name, version)
         });
     }
@@ -180,7 +200,7 @@ fn rust_part() -> Result<Part> {
     Ok(Part {
         licence: Licence::Expression("MIT OR Apache-2.0".to_owned()),
         comment: Some("From the building host's toolchain; no sum pins it.".to_owned()),
-        place: Place::LinkedInto("init".to_owned()),
+        place: Place::LinkedInto(["init", "preboot"].map(str::to_owned).to_vec()),
         ..part("rust-std", "rust-std", release)
     })
 }
@@ -199,7 +219,7 @@ fn host_library(library: &str) -> Result<Part> {
         purl: Some(purl("deb/debian", name, &version, "arch=amd64")),
         supplier: Some("Organization: Debian".to_owned()),
         comment: Some(format!("{library} of the building host; no sum pins it.")),
-        place: Place::LinkedInto("init".to_owned()),
+        place: Place::LinkedInto(vec!["init".to_owned()]),
         ..part(&format!("host-{name}"), name, &version)
     })
 }
@@ -338,8 +358,11 @@ mod tests {
     #[test]
     fn each_crate_stands_once_with_its_sum_and_ours_without_its_path() {
         let tree = "init v0.1.0 (/x)|MIT\nlog v0.4.1|MIT/Apache-2.0\nastromesh-proto v0.1.0 (/x/proto)|MIT\n\nlog v0.4.1|MIT/Apache-2.0\n";
-        let parts = crates(tree, LOCK).unwrap();
+        let trees = [("init", tree.to_owned()), ("preboot", "log v0.4.1|MIT/Apache-2.0\n".to_owned())];
+        let parts = crates(&trees, LOCK).unwrap();
         assert_eq!(parts.len(), 2);
+        assert_eq!(parts[0].place, Place::LinkedInto(vec!["init".to_owned()]));
+        assert_eq!(parts[1].place, Place::LinkedInto(vec!["init".to_owned(), "preboot".to_owned()]));
         assert!(parts.iter().all(|part| !format!("{part:?}").contains("/x")));
         assert_eq!(parts[1].sha256.as_deref(), Some("aa"));
         assert_eq!(parts[1].licence, Licence::Expression("MIT OR Apache-2.0".to_owned()));
@@ -348,7 +371,8 @@ mod tests {
 
     #[test]
     fn a_crate_that_nothing_pins_is_refused() {
-        assert!(crates("log v0.4.1|MIT\n", LOCK).is_ok());
+        let crates = |tree: &str| crates(&[("init", tree.to_owned())], LOCK);
+        assert!(crates("log v0.4.1|MIT\n").is_ok());
         for wrong in [
             "log v0.4.2|MIT",
             "astromesh-proto v0.1.0|MIT",
@@ -356,7 +380,7 @@ mod tests {
             "log|MIT",
             "log v0.4.1",
         ] {
-            assert!(crates(wrong, LOCK).is_err(), "{wrong}");
+            assert!(crates(wrong).is_err(), "{wrong}");
         }
     }
 

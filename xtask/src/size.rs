@@ -141,8 +141,11 @@ fn measure(image: &Image, parts: Components) -> Result<Sizes> {
     let (kernel, init, uki) = (length(&image.kernel)?, length(&image.initrd)?, length(&image.uki)?);
     let named = parts.python + parts.wheels + parts.libraries + parts.sysupdate;
     Ok(BTreeMap::from([
-        // The loader, and what makes the unified kernel image more than kernel and initramfs.
-        ("boot".to_owned(), length(&image.loader)? + uki.saturating_sub(kernel + init)),
+        // What firmware starts, the loader, and what makes the unified kernel image more than kernel and initramfs.
+        (
+            "boot".to_owned(),
+            length(&image.preboot)? + length(&image.loader)? + uki.saturating_sub(kernel + init),
+        ),
         ("kernel".to_owned(), kernel),
         ("init".to_owned(), init),
         ("python".to_owned(), parts.python),

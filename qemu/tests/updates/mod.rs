@@ -108,6 +108,11 @@ impl Station {
         self.start(self.image.cloud_machine(Disk::new(&self.disk)).disk(drive), |nic| nic)
     }
 
+    /// The same on a machine that has no watchdog.
+    pub fn switch_on_without_watchdog(&self) -> Result<Node> {
+        self.start(self.image.cloud_machine(Disk::new(&self.disk)).no_watchdog(), |nic| nic)
+    }
+
     fn start(&self, machine: VmBuilder, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
         let machine = machine.allow_reboot();
         let machine = machine.nic(card(network(&relay_path()?)));

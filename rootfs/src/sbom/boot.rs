@@ -12,7 +12,7 @@ const PACKAGE: &str = "systemd-boot-efi";
 
 /// Its two files: `(name in the document, path in the package)`.
 pub const FILES: [(&str, &str); 2] =
-    [("./esp/EFI/BOOT/BOOTX64.EFI", esp::LOADER), ("./uki/linuxx64.efi.stub", uki::STUB)];
+    [("./esp/EFI/systemd/systemd-bootx64.efi", esp::LOADER), ("./uki/linuxx64.efi.stub", uki::STUB)];
 
 /// The package that the loader and the stub come from, as `lock` pins it and `tools` has it unpacked.
 pub fn part(tools: &Tools, lock: &DebianLock) -> Result<Part, SbomError> {

@@ -33,7 +33,9 @@ pub(super) fn render(parts: &[Part], created: u64) -> Result<String, SbomError> 
         match &part.place {
             Place::Image => relate("SPDXRef-DOCUMENT", "DESCRIBES", &id),
             Place::Contained => relate(&package_id(image), "CONTAINS", &id),
-            Place::LinkedInto(program) => relate(&package_id(program), "STATIC_LINK", &id),
+            Place::LinkedInto(programs) => {
+                programs.iter().for_each(|program| relate(&package_id(program), "STATIC_LINK", &id));
+            }
         }
         for file in sorted(&part.files) {
             let file_id = file_id(file);
