@@ -24,7 +24,7 @@ pub const HOST_PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Raised when the steps below change, so that an older cached kernel is not taken for a new one.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Lines that make prints for this configuration: what a percentage is reckoned from. Counted once; being a little
 /// off makes an estimate a little off.
@@ -217,6 +217,10 @@ fn make(
         // The time stamp is a local time to the script that packs the kernel's own initramfs: east of Greenwich it would lie
         // before 1970, west of it the bits would be others.
         command.env("LC_ALL", "C").env("TZ", "UTC");
+        // Debug information names the folders, and the build ID, which stays in the kernel, is a sum over it too.
+        let named = |folder: &Path, name: &str| format!("-ffile-prefix-map={}={name}", folder.display());
+        let maps = format!("{} {}", named(&source, "/linux"), named(&build, "/linux-build"));
+        command.arg(format!("KCFLAGS={maps}")).arg(format!("KAFLAGS={maps}"));
         command
     };
     output("make", command("allnoconfig").env("KCONFIG_ALLCONFIG", &fragment))?;
