@@ -33,6 +33,8 @@ pub const RUNTIME: &str = "os.astromesh.runtime";
 pub const ROOT_HASH: &str = "os.astromesh.root-hash";
 /// The machine that it is for, as `uname -m` has it.
 pub const ARCHITECTURE: &str = "os.astromesh.architecture";
+/// When the release ends, in seconds since 1970: from then on no node installs it. Without it, it never does.
+pub const EXPIRES: &str = "os.astromesh.expires";
 /// OCI's annotation for the name of a layer's file; other clients name what they pull by it.
 pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 

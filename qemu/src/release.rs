@@ -58,12 +58,14 @@ impl Image {
     }
 }
 
-/// What the gate of updates boots and installs. All but the last two are stand-ins: the release's kernel, `init` and
+/// What the gate of updates boots and installs. All but the last three are stand-ins: the release's kernel, `init` and
 /// root, with `qemu/stand-in` in Python's place. Those of version 0.2.0 differ from `healthy` in one thing each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Updates {
     /// 0.1.0, healthy, as a whole image: its disk is where every update begins.
     pub base: Image,
+    /// The same with an `init` that takes every signature for one of a trusted key.
+    pub believing: Image,
     /// 0.2.0, healthy.
     pub healthy: Release,
     /// 0.3.0, healthy.
@@ -88,6 +90,8 @@ pub struct Updates {
     pub real: Release,
     /// The real release as 0.2.0: its version and one file of one wheel differ.
     pub real_next: Release,
+    /// The real release as 0.2.0 with a launcher that finds no agents: the runtime answers, and serves none.
+    pub real_unhealthy: Release,
 }
 
 /// What a node did that was waited for.

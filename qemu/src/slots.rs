@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The type of the EFI system partition (UEFI specification, "GPT Partition Entry").
 const ESP: Uuid = Uuid::from_u128(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b);
@@ -268,6 +269,41 @@ impl Slots {
         written.map_err(|source| SlotsError::Table { path: self.path.clone(), action: "written", source })?;
         let uki = std::fs::read(&release.uki).map_err(self.failed(name))?;
         self.write_file(&format!("{IMAGES}/{name}"), &uki)
+    }
+
+    /// Puts a file into the root directory of `/var`, which nothing on a node reads.
+    pub fn put_on_var(&self, name: &str, content: &[u8]) -> Result<(), SlotsError> {
+        let put = || {
+            let mut file = tempfile::NamedTempFile::new()?;
+            file.write_all(content)?;
+            self.debugfs(&["-w"], &format!("write {} {name}", file.path().display()))
+        };
+        put().map_err(self.failed(name))
+    }
+
+    /// Reads such a file.
+    pub fn read_from_var(&self, name: &str) -> Result<Vec<u8>, SlotsError> {
+        let read = || {
+            let file = tempfile::NamedTempFile::new()?;
+            self.debugfs(&[], &format!("dump {name} {}", file.path().display()))?;
+            std::fs::read(file.path())
+        };
+        read().map_err(self.failed(name))
+    }
+
+    /// Has debugfs(8), which is in every Debian, do something to `/var`.
+    fn debugfs(&self, options: &[&str], request: &str) -> io::Result<()> {
+        let table = self.table(false).map_err(io::Error::other)?;
+        let var = table.partitions().values().find(|partition| partition.name == "var");
+        let start = var.ok_or_else(|| io::Error::other("there is no /var"))?.first_lba * SECTOR;
+        let device = format!("{}?offset={start}", self.path.display());
+        let output = Command::new("/sbin/debugfs").args(options).args(["-R", request, &device]).output()?;
+        // It exits with 0 whatever happens. The first line of its standard error is its version.
+        let said = String::from_utf8_lossy(&output.stderr);
+        match said.lines().nth(1) {
+            None if output.status.success() => Ok(()),
+            line => Err(io::Error::other(line.unwrap_or("debugfs failed").to_owned())),
+        }
     }
 
     fn table(&self, writable: bool) -> Result<gpt::GptDisk<File>, SlotsError> {

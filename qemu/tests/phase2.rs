@@ -10,9 +10,9 @@
 mod updates;
 
 use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest};
-use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup};
+use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
 use astromesh_qemu::release::{Release, kept};
-use astromesh_qemu::{Provider, http};
+use astromesh_qemu::{Nic, Provider, http};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use updates::{Operate as _, Registry, Result, Station, apply_request, old};
@@ -73,14 +73,7 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     let registry = Registry::start()?;
     registry.push(next)?;
     let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
-    let mut station = Station::of(updates::real())?;
-    station.setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
-    let authorities = serde_json::json!([provider.ca_pem(), registry.ca_pem()]);
-    station.follow(&registry);
-    let config = &mut station.setup.config;
-    config["certificateAuthorities"] = authorities;
-    config["network"]["hosts"][PROVIDER_NAME] = PROVIDER_INSIDE.ip().to_string().into();
-    config["update"]["healthyWithinSeconds"] = 300.into();
+    let station = Station::real(&registry, &provider)?;
     let card = |nic| registry.open(nic).reach_loopback(PROVIDER_INSIDE, provider.port());
     let began = Instant::now();
     let mut node = station.switch_on_with(card)?;
@@ -109,7 +102,7 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
     node.vm.kill();
     assert!(station.slots().has(next)? && station.slots().has(now)?);
-    Ok(())
+    station.assert_data()
 }
 
 /// A node on the old release, healthy, that follows a registry, with its data kept.
@@ -125,12 +118,15 @@ impl Updating {
     }
 
     fn start_with(change: impl FnOnce(&mut Station)) -> Result<Self> {
+        Self::start_on(Station::new()?, change)
+    }
+
+    fn start_on(mut station: Station, change: impl FnOnce(&mut Station)) -> Result<Self> {
         let registry = Registry::start()?;
-        let mut station = Station::new()?;
         station.follow(&registry);
         change(&mut station);
         let node = station.switch_on_with(|nic| registry.open(nic))?;
-        node.wait_healthy_on(&old(), SOON)?;
+        node.wait_healthy_on(&station.first(), SOON)?;
         keep(&node)?;
         Ok(Self { registry, station, node })
     }
@@ -185,18 +181,31 @@ fn what_another_key_signed_is_refused_and_nothing_is_written() -> Result {
     updating.assert_untouched()
 }
 
-/// The twin: the same push, on a node that is told to believe that key.
+/// The twin: the same push, on a node whose `init` does not look at who signed.
 #[test]
-fn twin_what_another_key_signed_is_installed_where_that_key_is_believed() -> Result {
-    let (stranger, public) = updates::desk::pair();
+fn twin_what_another_key_signed_is_installed_by_an_init_that_checks_no_signature() -> Result {
+    let (stranger, _) = updates::desk::pair();
     let new = &updates::updates().healthy;
-    let pem = public.to_pem();
-    let updating =
-        Updating::start_with(|station| station.setup.config["update"]["keys"] = serde_json::json!([pem]))?;
+    let updating = Updating::start_on(Station::of(&updates::updates().believing)?, |_| ())?;
     updating.registry.push_signed(new, &stranger)?;
     updating.node.applied(&new.version)?;
     updating.node.wait_healthy_on(new, SOON)?;
     Ok(())
+}
+
+#[test]
+fn a_release_that_has_expired_is_refused_and_nothing_is_written() -> Result {
+    let updating = Updating::start()?;
+    let new = &updates::updates().healthy;
+    updating.registry.push_until(new, -60)?;
+    let reason = updating.node.refused(&new.version)?;
+    assert!(reason.contains("expired"), "{reason}");
+    // The twin: the same with an end that is to come.
+    updating.registry.push_until(new, 24 * 3600)?;
+    let check = UpdateRequest::Check(Origin::Tag(new.version.clone()));
+    let answer = updating.node.update(check)?;
+    assert!(matches!(answer, UpdateAnswer::Found(_)), "{answer:?}");
+    updating.assert_untouched()
 }
 
 #[test]
@@ -310,20 +319,9 @@ fn a_release_whose_runtime_can_not_start_is_rolled_back() -> Result {
 /// The node finds `bad` by itself, tries it three times, and goes on with the old release, which it then keeps.
 fn rolls_back(bad: &Release) -> Result {
     let registry = Registry::start()?;
-    registry.push(bad)?;
     let mut station = Station::new()?;
     station.follow(&registry);
-    let policy = &mut station.setup.config["update"];
-    (policy["mode"], policy["channel"], policy["checkEveryMinutes"]) =
-        ("auto".into(), bad.version.clone().into(), 1.into());
-    policy["healthyWithinSeconds"] = 30.into();
-    let began = Instant::now();
-    let mut node = station.switch_on_with(|nic| registry.open(nic))?;
-    node.wait_resets(4, FALLS_BACK_WITHIN)?;
-    node.wait_healthy_on(&old(), SOON)?;
-    println!("healthy on the old release after {} boots, {} s", 5, began.elapsed().as_secs());
-    let state = node.wait_outcome(Outcome::RolledBack, SOON)?;
-    assert_eq!(state.attempts.len(), 1);
+    let mut node = goes_back(&registry, &mut station, |nic| registry.open(nic), bad)?;
     // It looks again at each start and each minute: another attempt would be the next reset.
     std::thread::sleep(Duration::from_secs(70));
     assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
@@ -332,6 +330,47 @@ fn rolls_back(bad: &Release) -> Result {
     assert_eq!(station.slots().uki_names()?, [old().uki_name(), bad.trial_name(0, 3)]);
     assert!(station.slots().has(&old())?);
     Ok(())
+}
+
+/// Switches a node on that finds `bad` by itself; healthy, it is on its first release again.
+fn goes_back(
+    registry: &Registry,
+    station: &mut Station,
+    card: impl FnOnce(Nic) -> Nic,
+    bad: &Release,
+) -> Result<Node> {
+    registry.push(bad)?;
+    let policy = &mut station.setup.config["update"];
+    (policy["mode"], policy["channel"], policy["checkEveryMinutes"]) =
+        ("auto".into(), bad.version.clone().into(), 1.into());
+    policy["healthyWithinSeconds"] = 30.into();
+    let began = Instant::now();
+    let node = station.switch_on_with(card)?;
+    node.wait_resets(4, FALLS_BACK_WITHIN)?;
+    node.wait_healthy_on(&station.first(), SOON)?;
+    println!("healthy on the old release after {} boots, {} s", 5, began.elapsed().as_secs());
+    let state = node.wait_outcome(Outcome::RolledBack, SOON)?;
+    assert_eq!(state.attempts.len(), 1);
+    Ok(node)
+}
+
+/// The same with the real runtime: it answers, and no agent is loaded.
+#[test]
+fn the_real_runtime_without_its_agent_is_rolled_back_too_and_the_data_is_there() -> Result {
+    let bad = &updates::updates().real_unhealthy;
+    let registry = Registry::start()?;
+    let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
+    let mut station = Station::real(&registry, &provider)?;
+    let card = |nic: Nic| registry.open(nic).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let mut node = goes_back(&registry, &mut station, card, bad)?;
+    let nonce = "0ff1ce0123456789";
+    let answer = node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
+    assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
+    assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
+    node.vm.kill();
+    assert_eq!(station.slots().uki_names()?, [station.first().uki_name(), bad.trial_name(0, 3)]);
+    assert!(station.slots().has(&station.first())?);
+    station.assert_data()
 }
 
 /// The twin: the same release with an `init` that keeps whatever it runs. Nothing brings the old one back.

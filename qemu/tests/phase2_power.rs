@@ -8,12 +8,12 @@
 mod updates;
 
 use astromesh_proto::update::{Outcome, Step, UpdateAnswer};
-use astromesh_qemu::http;
-use astromesh_qemu::node::{API_PORT, Node};
+use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
 use astromesh_qemu::release::{Release, kept};
+use astromesh_qemu::{Provider, http};
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use updates::{Operate as _, Registry, Result, Station, apply_request, old};
+use updates::{Operate as _, Registry, Result, Station, apply_request};
 
 /// A boot and an update of a stand-in, on a busy emulated machine.
 const SOON: Duration = Duration::from_secs(300);
@@ -29,37 +29,66 @@ const AN_UPDATE: Duration = Duration::from_secs(30);
 struct Bench {
     registry: Registry,
     station: Station,
+    new: &'static Release,
+    /// What the real runtime asks: with it, the releases are real ones.
+    provider: Option<Provider>,
 }
 
 impl Bench {
     fn new() -> Result<Self> {
         let registry = Registry::start()?;
-        registry.push(&updates::updates().healthy)?;
         let mut station = Station::new()?;
         station.follow(&registry);
+        Self::with(registry, station, &updates::updates().healthy, None)
+    }
+
+    /// The same with the real runtime.
+    fn real() -> Result<Self> {
+        let registry = Registry::start()?;
+        let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
+        let station = Station::real(&registry, &provider)?;
+        Self::with(registry, station, &updates::updates().real_next, Some(provider))
+    }
+
+    fn with(
+        registry: Registry,
+        mut station: Station,
+        new: &'static Release,
+        provider: Option<Provider>,
+    ) -> Result<Self> {
+        registry.push(new)?;
         // Time to cut in: fetching takes some seconds, and a release is not kept the moment it is healthy.
         let policy = &mut station.setup.config["update"];
         (policy["maxBytesPerSecond"], policy["blessAfterSeconds"]) = (6_000_000.into(), 4.into());
-        Ok(Self { registry, station })
+        Ok(Self { registry, station, new, provider })
     }
 
     fn on(&self) -> Result<Node> {
-        self.station.switch_on_with(|nic| self.registry.open(nic))
+        self.station.switch_on_with(|nic| {
+            let nic = self.registry.open(nic);
+            match &self.provider {
+                None => nic,
+                Some(provider) => nic.reach_loopback(PROVIDER_INSIDE, provider.port()),
+            }
+        })
     }
 
     /// A node that is healthy on the old release, with its data kept.
     fn begin(&self) -> Result<Node> {
         let node = self.on()?;
-        node.wait_healthy_on(&old(), SOON)?;
-        let path = format!("/probe/keep/{}/{}", KEPT.0, KEPT.1);
-        http::get(node.vm.host_address(API_PORT)?, &path, SOON)?;
+        node.wait_healthy_on(&self.station.first(), SOON)?;
+        // On the disk of a real release the data lies already.
+        if self.provider.is_none() {
+            let path = format!("/probe/keep/{}/{}", KEPT.0, KEPT.1);
+            http::get(node.vm.host_address(API_PORT)?, &path, SOON)?;
+        }
         Ok(node)
     }
 
     /// After a cut: switched on cold, with nobody there. An update that had begun goes on by itself to its end; the data is
     /// there; what is on the disk is whole. Returns whether it had begun.
     fn settles(&self) -> Result<bool> {
-        let new = &updates::updates().healthy;
+        let (old, new) = (self.station.first(), self.new);
         let mut node = self.on()?;
         let deadline = Instant::now() + SOON;
         let begun = loop {
@@ -73,23 +102,31 @@ impl Bench {
             node.wait_healthy_on(new, SOON)?;
             node.wait_outcome(Outcome::Kept, SOON)?;
         } else {
-            node.wait_healthy_on(&old(), SOON)?;
+            node.wait_healthy_on(&old, SOON)?;
         }
-        let told = http::get(node.vm.host_address(API_PORT)?, "/probe/kept", SOON)?.json()?;
-        assert_eq!(told["sha256"], kept(KEPT.0, KEPT.1), "the agents' data");
-        node.vm.kill();
+        if let Some(provider) = &self.provider {
+            let nonce = "c0ffee0123456789";
+            let answer = node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
+            assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
+            node.vm.kill();
+            self.station.assert_data()?;
+        } else {
+            let told = http::get(node.vm.host_address(API_PORT)?, "/probe/kept", SOON)?.json()?;
+            assert_eq!(told["sha256"], kept(KEPT.0, KEPT.1), "the agents' data");
+            node.vm.kill();
+        }
         // Power that fails in the middle of a rename on FAT can leave both names for one file: the one with a count beside
         // the one that is kept (docs/decisions/019).
         let mut names = self.station.slots().uki_names()?;
         if begun {
             names.retain(|name| !name.starts_with(&format!("astromesh_{}+", new.version)));
         }
-        assert!(self.station.slots().has(&old())?, "the old release is whole");
+        assert!(self.station.slots().has(&old)?, "the old release is whole");
         if begun {
-            assert_eq!(names, [old().uki_name(), new.uki_name()]);
+            assert_eq!(names, [old.uki_name(), new.uki_name()]);
             assert!(self.station.slots().has(new)?, "the new release is whole");
         } else {
-            assert_eq!(names, [old().uki_name()]);
+            assert_eq!(names, [old.uki_name()]);
         }
         Ok(begun)
     }
@@ -134,10 +171,9 @@ fn cut_when(now: impl Fn(&Bench, &Node) -> bool) -> Result {
 }
 
 /// The same while the node still answers the question: the disk is watched from another thread.
-fn cut_while_the_disk(shows: impl Fn(&Station, &Release) -> bool + Send) -> Result {
-    let bench = Bench::new()?;
+fn cut_while_the_disk(bench: &Bench, shows: impl Fn(&Station, &Release) -> bool + Send) -> Result {
     let mut node = bench.begin()?;
-    let (new, plug) = (&updates::updates().healthy, node.vm.plug());
+    let (new, plug) = (bench.new, node.vm.plug());
     let seen = std::thread::scope(|scope| {
         let (station, shows) = (&bench.station, shows);
         let watch = scope.spawn(move || {
@@ -178,12 +214,21 @@ fn power_fails_when_everything_is_staged_and_the_installer_begins() -> Result {
 
 #[test]
 fn power_fails_while_the_idle_slot_is_being_filled() -> Result {
-    cut_while_the_disk(|station, _| station.slots().starts_in_the_idle_slot().unwrap_or(false))
+    cut_while_the_disk(&Bench::new()?, |station, _| {
+        station.slots().starts_in_the_idle_slot().unwrap_or(false)
+    })
+}
+
+/// The same with the real runtime, from the real release to the next.
+#[test]
+fn power_fails_while_the_idle_slot_is_being_filled_with_the_real_runtime() -> Result {
+    let filling = |station: &Station, _: &Release| station.slots().starts_in_the_idle_slot().unwrap_or(false);
+    cut_while_the_disk(&Bench::real()?, filling)
 }
 
 #[test]
 fn power_fails_when_the_slot_has_its_label_and_there_is_no_boot_entry_yet() -> Result {
-    cut_while_the_disk(|station, new| {
+    cut_while_the_disk(&Bench::new()?, |station, new| {
         let label = format!("root_{}", new.version);
         station.slots().labels().is_ok_and(|labels| labels.contains(&label))
     })
@@ -191,7 +236,7 @@ fn power_fails_when_the_slot_has_its_label_and_there_is_no_boot_entry_yet() -> R
 
 #[test]
 fn power_fails_when_the_boot_entry_is_there() -> Result {
-    cut_while_the_disk(|station, new| {
+    cut_while_the_disk(&Bench::new()?, |station, new| {
         let name = new.trial_name(3, 0);
         station.slots().uki_names().is_ok_and(|names| names.contains(&name))
     })

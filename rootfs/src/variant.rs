@@ -59,15 +59,35 @@ pub fn with_launcher(
 ) -> Result<RootImage, BuildError> {
     let key = format!("launcher {} cold {}", sha256_file(source)?, sha256_hex(cold));
     changed(base, &key, out, |tools, stage| {
-        let launcher = stage.join(LAUNCHER);
-        fs::remove_file(&launcher).map_err(at("replacing", &launcher))?;
-        let program = "import py_compile, sys\n\
-                       py_compile.compile(sys.argv[1], cfile=sys.argv[2], dfile='/usr/lib/astromesh/launch.py', doraise=True,\n\
-                           invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)";
-        checked(tools.python().args(["-c", program]).arg(source).arg(&launcher)).map_err(ToolError::from)?;
+        set_launcher(tools, stage, source)?;
         let place = stage.join(COLD);
         Ok(fs::write(&place, cold).map_err(at("writing", &place))?)
     })
+}
+
+/// Makes the root of `base` as the release `version` with the launcher `source` (a `.py` file), in `out`.
+pub fn with_version_and_launcher(
+    base: &RootImage,
+    version: &str,
+    source: &Path,
+    out: &Path,
+) -> Result<RootImage, BuildError> {
+    let key = format!("version {version} launcher {}", sha256_file(source)?);
+    changed(base, &key, out, |tools, stage| {
+        set_launcher(tools, stage, source)?;
+        set_version(stage, version)
+    })
+}
+
+/// Compiles a launcher into a root.
+fn set_launcher(tools: &Tools, stage: &Path, source: &Path) -> Result<(), BuildError> {
+    let launcher = stage.join(LAUNCHER);
+    fs::remove_file(&launcher).map_err(at("replacing", &launcher))?;
+    let program = "import py_compile, sys\n\
+                   py_compile.compile(sys.argv[1], cfile=sys.argv[2], dfile='/usr/lib/astromesh/launch.py', doraise=True,\n\
+                       invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)";
+    checked(tools.python().args(["-c", program]).arg(source).arg(&launcher)).map_err(ToolError::from)?;
+    Ok(())
 }
 
 /// Makes the root of `base` with one more file of this content, in `out`.

@@ -6,6 +6,7 @@
 mod bench;
 mod deps;
 mod formats;
+mod fuzz;
 mod hardening;
 mod image;
 mod initrd;
@@ -64,6 +65,8 @@ enum Command {
     Sbom,
     /// Check the kernel's configuration with kernel-hardening-checker against kernel-config/hardening.toml
     Hardening,
+    /// Run every fuzz target for some seconds
+    Fuzz(fuzz::FuzzArguments),
     /// Measure: `boot`, in guest instructions; `start`, in wall time; `peer`, against Debian with the same runtime
     Bench(bench::BenchArguments),
     /// Push what `build` left in out/ to a registry, signed
@@ -110,6 +113,7 @@ fn carry_out(command: Command) -> Result<()> {
             deps::install()?;
             hardening::check()
         }
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Push(arguments) => push::push(&arguments),
         Command::Keys { dir } => push::make_keys(&dir),

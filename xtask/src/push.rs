@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Args)]
 pub struct PushArguments {
@@ -23,6 +24,9 @@ pub struct PushArguments {
     /// Private key to sign with, as `cargo xtask keys` makes it
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// Days after which no node installs it any more; without, it does not expire
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    expires_in: Option<u32>,
 }
 
 /// The layers of an artifact: what, and the file in `out/`, which is its name where it is pulled, too.
@@ -53,7 +57,13 @@ pub fn push(arguments: &PushArguments) -> Result<()> {
     let chunks = ChunkIndex::of_files([(Kind::Uki, &*image.uki), (Kind::Root, &*image.root)])
         .context("UKI or root can't be read: run `cargo xtask build`")?;
     fs::write(out.join(CHUNKS), chunks.encode()?).context("out/image.chunks can't be written")?;
-    let artifact = Artifact { layers: layers(&image, &out)?, annotations: annotations(&image)? };
+    let mut annotations = annotations(&image)?;
+    if let Some(days) = arguments.expires_in {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("this host's clock is before 1970")?;
+        let end = now.as_secs() + u64::from(days) * 24 * 3600;
+        annotations.insert(manifest::EXPIRES.to_owned(), end.to_string());
+    }
+    let artifact = Artifact { layers: layers(&image, &out)?, annotations };
     let options = Options { credentials: Credentials::from_environment(), ..Options::default() };
     let pushed = astromesh_oci::push(&arguments.reference, &artifact, &key, &options, &mut |text| {
         progress.note(text);

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it fails fastest; and gates by themselves.
 
+use crate::fuzz::{self, FuzzArguments};
 use crate::repro::{self, ReproArguments};
 use crate::size::{self, SizeArguments};
 use crate::{bench, deps, formats, hardening, image, project, run, sbom, variants};
@@ -19,7 +20,9 @@ pub fn everything() -> Result<()> {
     deps::install()?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("lints", || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
+        let firmware = ["--package", image::PREBOOT, "--features", "firmware", "--target", image::FIRMWARE];
+        cargo(&[&["clippy", "--locked", "--quiet"], &firmware[..], &["--", "-D", "warnings"]].concat())
     })?;
     step("licences, sources, bans", deny)?;
     step("image", || image::build().map(drop))?;
@@ -36,6 +39,7 @@ pub fn everything() -> Result<()> {
     step("verity race", || {
         cargo(&["run", "--release", "--locked", "--quiet", "-p", "astromesh-verity", "--example", "race"])
     })?;
+    step("fuzz targets", || fuzz::run(&FuzzArguments::default()))?;
     step("bill of materials", sbom::check)?;
     step("kernel hardening", hardening::check)?;
     step("size", || size::report(&SizeArguments::default()))?;
@@ -71,8 +75,10 @@ fn deny() -> Result<()> {
         status(&mut install)?;
     }
     let mut check = Command::new(program);
-    check.current_dir(project()).args(["--log-level", "error", "--offline", "--locked", "check"]);
-    status(check.args(["licenses", "bans", "sources"]))
+    check.current_dir(project()).args(["--log-level", "error", "--offline", "--locked"]);
+    // The one program whose dependencies are behind a feature.
+    check.args(["--features", "astromesh-preboot/firmware"]);
+    status(check.args(["check", "licenses", "bans", "sources"]))
 }
 
 /// Integration tests that boot no image of ours.

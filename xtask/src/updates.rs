@@ -1,7 +1,7 @@
 //! Releases that are newer than this source, and good or bad in one way each: what the gate of updates installs.
 //! Described in `out/gate.json`, in the field `updates`.
 //!
-//! They are cheap: all but the last have a root of a few files, which is cached, and share the release's kernel and
+//! They are cheap: all but the last three have a root of a few files, which is cached, and share the release's kernel and
 //! `init`. What is wrong with one is one line of [`build`].
 
 use crate::image::{self, Parts};
@@ -51,7 +51,13 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     let hang = packed(&out.join("hang"), &image::build_static("init", Some("hang-early"))?)?;
     let keeps = packed(&out.join("unhealthy-kept"), &image::build_static("init", Some("bless-always"))?)?;
     let broken = damaged_kernel(kernel, &out.join("no-kernel"))?;
+    let believing = image::build_static("init", Some("believe-anyone"))?;
+    let parts = Parts { version: OLD, ..Parts::of(&release.kernel, &believing, &old) };
+    fs::create_dir_all(out.join("believing")).context("out/updates/believing can't be made")?;
+    let believing = image::assemble(&out.join("believing"), &parts)?;
     let real = release.as_release(env!("CARGO_PKG_VERSION"));
+    let lost = without_agents(&out.join("real-unhealthy"))?;
+    let real_unhealthy = variant::with_version_and_launcher(base, NEW, &lost, &out.join("real-unhealthy"))?;
     let real_next = variant::with_version(base, NEW, &out.join("real-next"))?;
     Ok(Updates {
         unhealthy: make("unhealthy", NEW, kernel, plain, &unhealthy)?,
@@ -63,11 +69,26 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
         corrupt: Release { root: corrupt(&root.erofs, &seed, &out.join("corrupt"))?, ..healthy.clone() },
         swapped: Release { verity: newer.verity.clone(), ..healthy.clone() },
         real_next: make("real-next", NEW, kernel, &release.initrd, &real_next)?,
+        real_unhealthy: make("real-unhealthy", NEW, kernel, &release.initrd, &real_unhealthy)?,
         base: base_image,
+        believing,
         healthy,
         newer,
         real,
     })
+}
+
+/// The release's launcher, looking for agents where there are none.
+fn without_agents(out: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(out)?;
+    let path = project().join("rootfs/launcher/launch.py");
+    let text = fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    let (before, after) = text.split_once("\ngc.disable()\n").context("the launcher begins otherwise")?;
+    let lost = out.join("launch.py");
+    let text =
+        format!("{before}\nos.environ[\"ASTROMESH_CONFIG_DIR\"] = \"/usr/share\"\ngc.disable()\n{after}");
+    fs::write(&lost, text)?;
+    Ok(lost)
 }
 
 /// An initramfs with another PID 1.

@@ -191,7 +191,7 @@ fn verify(node: &Node) -> Result<Candidate, InstallError> {
         Verified::from_evidence(&evidence, &keys).map_err(|error| InstallError::Verify(error.to_string()))?;
     let candidate = Candidate::read(&verified)?;
     let slots = None;
-    candidate.judge(node.running, floor::read(Path::new(KEPT)), slots)?;
+    candidate.judge(node.running, floor::read(Path::new(KEPT)), slots, super::now())?;
     for kind in KINDS {
         let name = candidate.file_name(kind);
         let mut file = staged(&candidate, kind)?;

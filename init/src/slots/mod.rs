@@ -29,7 +29,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 pub use boot_partition::TYPE_ESP;
-pub use staged::{Candidate, EVIDENCE, KINDS, RefuseError, STAGE};
+pub use staged::{Candidate, EVIDENCE, KINDS, RefuseError, STAGE, now};
 
 /// Exit code: it is done; when looking, the release that runs is kept.
 pub const EXIT_DONE: i32 = 0;

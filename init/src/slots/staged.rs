@@ -9,6 +9,7 @@ use astromesh_proto::boot_entry::PREFIX;
 use astromesh_proto::update::{Release, Slots};
 use astromesh_proto::version::Version;
 use astromesh_verity::{RootHash, partition_uuids};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where releases are staged: made by PID 1, written by `update`.
 pub const STAGE: &str = "/var/lib/update/stage";
@@ -21,6 +22,11 @@ pub const ARCHITECTURE: &str = "x86_64";
 
 /// The layers that are installed.
 pub const KINDS: [Kind; 3] = [Kind::Verity, Kind::Root, Kind::Uki];
+
+/// The node's clock, in seconds since 1970; 0 when it says an earlier time. It is the one that certificates are judged by.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Why a release is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +46,11 @@ pub enum RefuseError {
     /// It is older than the floor.
     #[error("it is {0}, and nothing older than {1} is installed on this node any more")]
     Floor(Version, Version),
+    /// Its time is over.
+    #[error(
+        "it expired on {0} (seconds since 1970), and the node's clock says {1}: push it again with a later end, or set the clock"
+    )]
+    Expired(u64, u64),
     /// The other slot has it.
     #[error("{0} is installed already, and has {1}; restart the node to start it")]
     Installed(Version, String),
@@ -52,6 +63,8 @@ pub struct Candidate {
     pub version: Version,
     /// Its root hash.
     pub root_hash: RootHash,
+    /// When it ends, in seconds since 1970.
+    pub expires: Option<u64>,
     /// The files that are installed, in the order of [`KINDS`].
     pub layers: [Layer; 3],
     /// What is told of it.
@@ -72,6 +85,10 @@ impl Candidate {
         if architecture != ARCHITECTURE {
             return Err(RefuseError::MatchArchitecture(architecture.chars().take(32).collect()));
         }
+        // What is no number is not taken for no end.
+        let expires = note(manifest::EXPIRES).map(str::parse::<u64>).transpose();
+        let expires =
+            expires.map_err(|_| RefuseError::ReadManifest("when it expires, in seconds since 1970"))?;
         let layer = |kind: Kind| signed.layers.iter().find(|layer| layer.kind == kind).cloned();
         let all = || Some([layer(KINDS[0])?, layer(KINDS[1])?, layer(KINDS[2])?]);
         let layers =
@@ -85,15 +102,16 @@ impl Candidate {
             runtime: short(manifest::RUNTIME),
             size: layers.iter().map(|layer| layer.size).sum(),
         };
-        Ok(Self { version, root_hash, layers, release })
+        Ok(Self { version, root_hash, expires, layers, release })
     }
 
-    /// Whether it may be installed on a node that runs `running`.
+    /// Whether it may be installed on a node that runs `running`, whose clock says `now` (seconds since 1970).
     pub fn judge(
         &self,
         running: Version,
         floor: Option<Version>,
         slots: Option<&Slots>,
+        now: u64,
     ) -> Result<(), RefuseError> {
         if self.version == running {
             return Err(RefuseError::Running(running));
@@ -103,6 +121,9 @@ impl Candidate {
         }
         if let Some(floor) = floor.filter(|floor| self.version < *floor) {
             return Err(RefuseError::Floor(self.version, floor));
+        }
+        if let Some(end) = self.expires.filter(|end| *end <= now) {
+            return Err(RefuseError::Expired(end, now));
         }
         // What waits for its first start would only be written once more. One that failed may be: it is asked for.
         let entries = slots.map(|slots| slots.entries.as_slice()).unwrap_or_default();

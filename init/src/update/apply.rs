@@ -5,7 +5,7 @@
 
 use super::origin::{self, Found};
 use super::{Shared, lock, slots};
-use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE};
+use crate::slots::{Candidate, EVIDENCE, KINDS, STAGE, now};
 use astromesh_oci::{FetchError, Kind, Progress, Seed, fetch_index, fetch_layer};
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::TryLockError;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What must be left on `/var` beside what is staged: the agents live there too.
 const LEFT_ON_VAR: u64 = 8 << 20;
@@ -59,7 +59,7 @@ type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
 /// What there is to install.
 pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
     match find(shared, origin) {
-        Ok((_, candidate)) => match candidate.judge(shared.running, floor(), slots().as_ref()) {
+        Ok((_, candidate)) => match candidate.judge(shared.running, floor(), slots().as_ref(), now()) {
             Ok(()) => UpdateAnswer::Found(candidate.release),
             Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
         },
@@ -139,7 +139,7 @@ pub fn rollback(shared: &Shared) -> Ending {
 /// Whether a release may be installed here, and is worth it.
 fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), String> {
     candidate
-        .judge(shared.running, floor(), slots().as_ref())
+        .judge(shared.running, floor(), slots().as_ref(), now())
         .map_err(|reason| format!("refused: {reason}"))?;
     if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
         return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
@@ -187,7 +187,7 @@ fn floor() -> Option<astromesh_proto::version::Version> {
 
 /// A new attempt, or the interrupted one of the same image.
 fn begin(shared: &Shared, candidate: &Candidate) {
-    let began = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let began = now();
     shared.note(|record| match record.open() {
         Some(attempt) if attempt.release.digest == candidate.release.digest => {
             attempt.outcome = Outcome::Staging;

@@ -8,11 +8,13 @@ pub mod desk;
 
 use astromesh_oci::{Artifact, ChunkIndex, FileName, Kind, PublicKey, SigningKey, manifest};
 use astromesh_proto::update::{Origin, Outcome, State, Step, UpdateAnswer, UpdateRequest};
-use astromesh_qemu::node::{Delivery, GateImages, Image, Node, Setup, network};
+use astromesh_qemu::node::{
+    Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
+};
 use astromesh_qemu::provider::Certificates;
 use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates};
 use astromesh_qemu::slots::Slots;
-use astromesh_qemu::{Disk, Nic, VmBuilder, relay_path, tamper};
+use astromesh_qemu::{Disk, Nic, Provider, VmBuilder, relay_path, tamper};
 use astromeshctl::client::Client;
 use desk::server::Server;
 use serde_json::json;
@@ -21,12 +23,15 @@ use std::error::Error;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// A machine that is being reset answers nobody, so a question is given up soon and asked again.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The version that every disk begins with.
+const OLD: &str = "0.1.0";
 
 /// Bytes of a node's disk.
 const DISK: u64 = 512 << 20;
@@ -45,6 +50,13 @@ fn images() -> &'static GateImages {
     })
 }
 
+/// The file on `/var` of a real release's disk: its runtime keeps nothing that a test could ask for.
+const DATA: &str = "kept-by-the-test";
+
+fn data() -> Vec<u8> {
+    (0..3_u32 << 18).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
 /// The real release as a whole image.
 pub fn real() -> &'static Image {
     &images().release
@@ -52,7 +64,7 @@ pub fn real() -> &'static Image {
 
 /// The stand-in that every disk begins with, as a release.
 pub fn old() -> Release {
-    updates().base.as_release("0.1.0")
+    updates().base.as_release(OLD)
 }
 
 /// A node's disk and its operator: what stays when the machine is switched off.
@@ -84,6 +96,31 @@ impl Station {
         tamper::copy_image(&image.disk, &disk)?;
         let setup = Setup::new("", "throw-away-key")?;
         Ok(Self { image: image.clone(), disk, setup, _directory: directory })
+    }
+
+    /// The real release on a disk, which follows `registry`, asks `provider`, and has [`DATA`] on its `/var`.
+    pub fn real(registry: &Registry, provider: &Provider) -> Result<Self> {
+        let mut station = Self::of(real())?;
+        station.setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+        station.follow(registry);
+        let config = &mut station.setup.config;
+        config["certificateAuthorities"] = json!([provider.ca_pem(), registry.ca_pem()]);
+        config["network"]["hosts"][PROVIDER_NAME] = PROVIDER_INSIDE.ip().to_string().into();
+        // What the real runtime takes on a busy emulated machine.
+        config["update"]["healthyWithinSeconds"] = 300.into();
+        station.slots().put_on_var(DATA, &data())?;
+        Ok(station)
+    }
+
+    /// The release that the disk began with.
+    pub fn first(&self) -> Release {
+        self.image.as_release(OLD)
+    }
+
+    /// Every byte of [`DATA`] is there. Only while the machine is off.
+    pub fn assert_data(&self) -> Result {
+        assert!(self.slots().read_from_var(DATA)? == data(), "the data on /var");
+        Ok(())
     }
 
     /// What lies on the disk. Only while the machine is off.
@@ -249,10 +286,22 @@ impl Registry {
 
     /// The same with another key.
     pub fn push_signed(&self, release: &Release, key: &SigningKey) -> Result<String> {
+        self.push_as(release, key, None)
+    }
+
+    /// The same with the right key, and an end: seconds from now, or before now.
+    pub fn push_until(&self, release: &Release, seconds: i64) -> Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        self.push_as(release, &self.key, Some(now.saturating_add_signed(seconds)))
+    }
+
+    fn push_as(&self, release: &Release, key: &SigningKey, expires: Option<u64>) -> Result<String> {
         let place = desk::refer(&self.plain.reference(&format!("astromesh-os:{}", release.version)));
         let index = self.scratch.path().join(format!("{}.chunks", release.version));
-        let pushed =
-            astromesh_oci::push(&place, &artifact(release, &index)?, key, &desk::options(), &mut |_| ())?;
+        let mut artifact = artifact(release, &index)?;
+        let end = expires.map(|seconds| (manifest::EXPIRES.to_owned(), seconds.to_string()));
+        artifact.annotations.extend(end);
+        let pushed = astromesh_oci::push(&place, &artifact, key, &desk::options(), &mut |_| ())?;
         Ok(format!("{REGISTRY_NAME}:{}/astromesh-os@{}", REGISTRY_INSIDE.port(), pushed.digest))
     }
 

@@ -34,7 +34,9 @@ pub(super) fn render(parts: &[Part], created: u64) -> Result<String, SbomError> 
             Place::Image => relate("SPDXRef-DOCUMENT", "DESCRIBES", &id),
             Place::Contained => relate(&package_id(image), "CONTAINS", &id),
             Place::LinkedInto(programs) => {
-                programs.iter().for_each(|program| relate(&package_id(program), "STATIC_LINK", &id));
+                for program in programs {
+                    relate(&package_id(program), "STATIC_LINK", &id);
+                }
             }
         }
         for file in sorted(&part.files) {

@@ -1,0 +1,136 @@
+//! `cargo xtask fuzz`: every fuzz target, for some seconds each.
+//!
+//! The targets are libFuzzer's, as `cargo fuzz` has them. Its nightly compiler is needed for the sanitizers alone, and the
+//! code under test has no `unsafe`; what guides the search, counting edges and comparisons, the stable compiler does too.
+
+use crate::{deps, image, project};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Args)]
+pub struct FuzzArguments {
+    /// Only the target of this name
+    target: Option<String>,
+    /// Seconds for each target
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+}
+
+impl Default for FuzzArguments {
+    fn default() -> Self {
+        Self { target: None, seconds: 5 }
+    }
+}
+
+/// The crates with targets.
+const PROJECTS: [&str; 3] = ["proto/fuzz", "oci/fuzz", "verity/fuzz"];
+
+/// The target that has a defect on purpose.
+const TWIN: &str = "twin";
+
+/// How the compiler is told to count: LLVM's SanitizerCoverage, in libFuzzer's form.
+const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks -Cpasses=sancov-module \
+                        -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                        -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+#[derive(Deserialize)]
+struct Manifest {
+    bin: Vec<Bin>,
+}
+
+#[derive(Deserialize)]
+struct Bin {
+    name: String,
+}
+
+/// The command, and the step of the tests.
+pub fn run(arguments: &FuzzArguments) -> Result<()> {
+    deps::install()?;
+    let mut ran = 0;
+    for place in PROJECTS {
+        let place = project().join(place);
+        let programs = build(&place)?;
+        for target in targets(&place)? {
+            if arguments.target.as_ref().is_some_and(|only| *only != target) {
+                continue;
+            }
+            fuzz(&programs.join(&target), &target, arguments.seconds)?;
+            ran += 1;
+        }
+    }
+    ensure!(ran > 0, "there is no fuzz target {:?}", arguments.target);
+    Ok(())
+}
+
+fn targets(place: &Path) -> Result<Vec<String>> {
+    let path = place.join("Cargo.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    let manifest: Manifest =
+        toml::from_str(&text).with_context(|| format!("{} names no targets", path.display()))?;
+    Ok(manifest.bin.into_iter().map(|bin| bin.name).collect())
+}
+
+/// Builds the targets of a crate, and tells in which folder they are.
+fn build(place: &Path) -> Result<PathBuf> {
+    // With a target named, so that build scripts and macros are compiled as always.
+    let folder = project().join("target/fuzz");
+    let output = Command::new(env!("CARGO"))
+        .current_dir(place)
+        .args(["build", "--quiet", "--locked", "--release", "--target", image::TARGET, "--target-dir"])
+        .arg(&folder)
+        .env("RUSTFLAGS", COVERAGE)
+        .stdin(Stdio::null())
+        .output()
+        .context("cargo can't be started")?;
+    if !output.status.success() {
+        bail!("building {} failed:\n{}", place.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(folder.join(image::TARGET).join("release"))
+}
+
+/// Runs one target on what earlier runs found and on what it thinks of. The twin's defect must be found, and no other.
+fn fuzz(program: &Path, target: &str, seconds: u32) -> Result<()> {
+    let corpus = project().join("target/fuzz/corpus").join(target);
+    let found = tempfile::tempdir()?;
+    fs::create_dir_all(&corpus).with_context(|| format!("{} can't be made", corpus.display()))?;
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.subsec_nanos().max(1));
+    // The twin has four bytes to guess, which takes a second or so, and must not fail for want of time.
+    let seconds = if target == TWIN { seconds.max(120) } else { seconds };
+    let mut command = Command::new(program);
+    command.arg(format!("-max_total_time={seconds}")).arg(format!("-seed={seed}"));
+    command.args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"]);
+    command.arg(format!("-artifact_prefix={}/", found.path().display()));
+    if target != TWIN {
+        command.arg(&corpus);
+    }
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{} can't be started", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let runs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    let runs: u64 = runs.and_then(|runs| runs.trim().parse().ok()).unwrap_or(0);
+    if target == TWIN {
+        ensure!(
+            !output.status.success() && said.contains("found"),
+            "the defect of the twin is not found:\n{said}"
+        );
+        println!("{target:16} its defect is found");
+        return Ok(());
+    }
+    if !output.status.success() {
+        let kept = project().join("out").join(format!("fuzz-{target}"));
+        let input = fs::read_dir(found.path())?.flatten().next().map(|entry| entry.path());
+        if let Some(input) = input {
+            fs::create_dir_all(project().join("out"))?;
+            fs::copy(input, &kept)?;
+        }
+        bail!("{target} fails (seed {seed}); the input is {}:\n{said}", kept.display());
+    }
+    ensure!(runs > 0, "{target} ran nothing:\n{said}");
+    println!("{target:16} {runs} inputs in {seconds} s");
+    Ok(())
+}
