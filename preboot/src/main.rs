@@ -5,7 +5,7 @@
 //! at last the release before. Two things go wrong without a restart: firmware refuses the kernel image, and systemd-boot
 //! gives the error back to the firmware, which then waits for somebody; or something stands still before PID 1 has armed
 //! the watchdog. For the first, this program restarts whatever comes back to it. For the second, it arms the watchdog
-//! before it goes on. (docs/decisions/020-boot-counting-and-what-it-does-not-see.md)
+//! before it goes on. (docs/decisions/020-boot-counting-and-its-limit.md)
 //!
 //! It reads no file but the boot loader, and no variable; it can't be asked anything.
 #![no_main]
