@@ -67,7 +67,8 @@ impl Cache {
         tempfile::tempdir_in(&dir).map_err(at("making a scratch directory in", &dir))
     }
 
-    /// The directory entry `name`, made by `fill` if it is not there yet.
+    /// The directory entry `name`, made by `fill` if it is not there yet. Another process that makes it right now is waited
+    /// for: a kernel is not compiled twice at the same time.
     pub fn directory<E: From<CacheError>>(
         &self,
         kind: &str,
@@ -79,6 +80,13 @@ impl Cache {
             return Ok(place);
         }
         self.kind(kind)?;
+        let lock = self.kind("locks")?.join(format!("{kind}-{name}"));
+        let held = fs::File::create(&lock).map_err(at("making", &lock))?;
+        // Given back when this function returns, or the process ends.
+        held.lock().map_err(at("locking", &lock))?;
+        if place.is_dir() {
+            return Ok(place);
+        }
         let scratch = self.scratch()?;
         let half = scratch.path().join("entry");
         make_dir(&half)?;
@@ -124,4 +132,39 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    #[test]
+    fn what_two_ask_for_at_the_same_time_is_made_once() {
+        let home = tempfile::tempdir().unwrap();
+        let made = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let cache = Cache::open(home.path()).unwrap();
+                    let entry = cache.directory("kind", "name", |place| {
+                        made.fetch_add(1, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(50));
+                        fs::write(place.join("file"), "content").map_err(at("writing", place))
+                    });
+                    assert_eq!(fs::read(entry.unwrap().join("file")).unwrap(), b"content");
+                });
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn what_failed_is_made_by_the_next() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = Cache::open(home.path()).unwrap();
+        assert!(cache.directory("kind", "name", |_| Err(CacheError::FindCache)).is_err());
+        assert!(cache.directory::<CacheError>("kind", "name", |_| Ok(())).is_ok());
+    }
 }
