@@ -24,6 +24,8 @@ pub trait Machine {
 
     /// Reads 32 bits of a function's configuration space, at a multiple of four.
     fn read_config(&mut self, function: Function, register: u8) -> Result<u32, Self::Error>;
+    /// Reads 8 bits of it. Some registers answer only to a question of their own width.
+    fn read_config_8(&mut self, function: Function, register: u8) -> Result<u8, Self::Error>;
     /// Writes 16 bits of it, at a multiple of two.
     fn write_config_16(&mut self, function: Function, register: u8, value: u16) -> Result<(), Self::Error>;
     /// Writes 8 bits of it.

@@ -99,6 +99,10 @@ impl Machine for Bridge<'_> {
         self.0.pci().read_one(address(function, register))
     }
 
+    fn read_config_8(&mut self, function: Function, register: u8) -> uefi::Result<u8> {
+        self.0.pci().read_one(address(function, register))
+    }
+
     fn write_config_16(&mut self, function: Function, register: u8, value: u16) -> uefi::Result {
         self.0.pci().write_one(address(function, register), value)
     }

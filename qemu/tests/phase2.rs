@@ -20,6 +20,9 @@ use updates::{Operate as _, Registry, Result, Station, apply_request, old};
 /// A boot of a stand-in, or an update of one, on a busy emulated machine.
 const SOON: Duration = Duration::from_secs(300);
 
+/// What PID 1 says when health begins.
+const HEALTHY: &str = "init: healthy after";
+
 /// Three failed boots of half a minute each, and what lies between them.
 const FALLS_BACK_WITHIN: Duration = Duration::from_secs(900);
 
@@ -77,8 +80,10 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     let card = |nic| registry.open(nic).reach_loopback(PROVIDER_INSIDE, provider.port());
     let began = Instant::now();
     let mut node = station.switch_on_with(card)?;
-    node.wait_healthy_on(now, SOON)?;
+    // For the clock alone the console is asked: a question to a machine that is being reset waits for its own time limit.
+    let seen = node.vm.serial().expect_after(0, HEALTHY, SOON)?;
     let boot = began.elapsed();
+    node.wait_healthy_on(now, SOON)?;
     // When everything is fetched, and while the installer works.
     let peak = Cell::new(0);
     let answer = node.update_telling(apply_request(&next.version), &mut |step, done, _| {
@@ -88,8 +93,10 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     })?;
     assert!(matches!(answer, UpdateAnswer::Done(_)), "{answer:?}");
     let began = Instant::now();
+    node.vm.serial().expect_after(seen, HEALTHY, SOON)?;
+    let down = began.elapsed();
     node.wait_healthy_on(next, SOON)?;
-    println!("downtime {} s, a boot {} s", began.elapsed().as_secs_f32(), boot.as_secs_f32());
+    println!("downtime {} s, a boot {} s", down.as_secs_f32(), boot.as_secs_f32());
     println!("the updater had at most {} KiB resident", peak.get());
     assert!((1..=24 * 1024).contains(&peak.get()), "{} KiB", peak.get());
     let state = node.wait_outcome(Outcome::Kept, SOON)?;

@@ -190,11 +190,24 @@ fn a_kernel_that_cannot_unpack_itself_is_ended_three_times_by_the_watchdog_that_
     three_restarts(&with_no_kernel()?, &updates().no_kernel, &ExitReason::Watchdog)
 }
 
+/// What `preboot` says where there is none to arm.
+const NO_WATCHDOG: &str = "no watchdog is armed before the kernel";
+
+#[test]
+fn a_watchdog_that_is_armed_is_not_said_to_be_missing() -> Result {
+    let station = Station::new()?;
+    let node = station.switch_on()?;
+    node.wait_healthy_on(&old(), SOON)?;
+    assert!(!node.vm.serial().log().contains(NO_WATCHDOG), "{}", node.vm.serial().tail());
+    Ok(())
+}
+
 /// The twin, and a limit of boot counting: on a machine without a watchdog the try is counted, and then nobody is there.
 #[test]
 fn without_a_watchdog_a_kernel_that_cannot_unpack_itself_waits_for_a_reset() -> Result {
     let station = with_no_kernel()?;
     let node = station.switch_on_without_watchdog()?;
+    node.vm.serial().expect_after(0, NO_WATCHDOG, SOON)?;
     waits_for_a_reset_three_times(&station, node, "Failed to decompress kernel")
 }
 
