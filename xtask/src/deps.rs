@@ -43,7 +43,8 @@ pub fn install_all(more: &[(&str, &str)]) -> Result<()> {
 
 /// Rust's core library for firmware: `preboot` is built with it. It belongs to the toolchain, so rustup fetches it.
 fn install_firmware_target() -> Result<()> {
-    let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+    // The one that cargo would take: `cargo xtask repro` puts another in its place.
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).args(["--print", "target-libdir", "--target", FIRMWARE]).output();
     let output = output.context("rustc can't be started")?;
     if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
