@@ -91,8 +91,10 @@ pub fn build_preboot() -> Result<PathBuf> {
     let project = project();
     let target = project.join("target");
     let flags = [
-        // The linker would write the time of the build into the program.
-        "-Clink-arg=/Brepro",
+        // The linker would write the time of the build into the program, and a sum over debug information that names the
+        // folders of the build. (`/Brepro` puts another sum over the same in the time's place.)
+        "-Clink-arg=/TIMESTAMP:0",
+        "-Clink-arg=/DEBUG:NONE",
         &format!("--remap-path-prefix={}=/astromesh-os", project.display()),
         &format!("--remap-path-prefix={}=/cargo", cargo_home().display()),
     ]

@@ -132,10 +132,11 @@ fn copy_project(to: &Path) -> Result<()> {
 
 /// Demands equal digests; on a difference, names the first file that differs.
 fn compare(first: &Image, second: &Image) -> Result<()> {
-    let files = |image: &Image| -> [(&'static str, PathBuf); 8] {
+    let files = |image: &Image| -> [(&'static str, PathBuf); 9] {
         [
             ("kernel", image.kernel.clone()),
             ("init", image.init.clone()),
+            ("preboot", image.preboot.clone()),
             ("initrd", image.initrd.clone()),
             ("root", image.root.clone()),
             ("verity", image.verity.clone()),
