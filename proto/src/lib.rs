@@ -11,12 +11,14 @@
 //! * [`boot_entry`]: the names by which the boot loader counts tries,
 //! * [`update`]: what a node tells of its slots and its updates,
 //! * [`version`]: the version of a release,
-//! * [`frame`]: the length-prefixed postcard framing that the last two share.
+//! * [`date`]: a moment as people read it,
+//! * [`frame`]: the length-prefixed postcard framing that [`control`] and [`ipc`] share.
 //!
 //! This crate opens no socket and reads no file.
 
 pub mod boot_entry;
 pub mod control;
+pub mod date;
 pub mod frame;
 pub mod http;
 pub mod ipc;

@@ -10,10 +10,12 @@
 mod updates;
 
 use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest};
-use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
+use astromesh_qemu::node::{API_PORT, CONTROL_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
 use astromesh_qemu::release::{Release, kept};
 use astromesh_qemu::{Nic, Provider, http};
+use serde_json::Value;
 use std::cell::Cell;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use updates::{Operate as _, Registry, Result, Station, apply_request, old};
 
@@ -177,6 +179,53 @@ fn a_release_on_a_drive_is_installed_where_no_network_leads_to_one() -> Result {
     still_keeps(&node)
 }
 
+/// The command that operators have, on a node: each of its five updates' commands.
+#[test]
+fn the_operators_command_checks_applies_tells_and_goes_back() -> Result {
+    let new = &updates::updates().healthy;
+    let updating = Updating::start_with(|station| {
+        station.setup.config["update"]["channel"] = new.version.clone().into();
+    })?;
+    let home = tempfile::tempdir()?;
+    let credentials = &updating.station.setup.credentials;
+    for (name, pem) in [
+        ("ca", &credentials.ca_pem),
+        ("cert", &credentials.client_cert_pem),
+        ("key", &credentials.client_key_pem),
+    ] {
+        std::fs::write(home.path().join(name), pem)?;
+    }
+    let endpoint = updating.node.vm.host_address(CONTROL_PORT)?.to_string();
+    let run = |arguments: &[&str]| -> Result<(Option<i32>, String, String)> {
+        let program = std::env::var("ASTROMESH_CTL").expect("`cargo xtask gate phase2` names the command");
+        let mut command = Command::new(program);
+        command.current_dir(home.path()).args(["--endpoint", &endpoint, "--node", &credentials.node]);
+        command.args(["--ca", "ca", "--cert", "cert", "--key", "key", "update"]).args(arguments);
+        let output = command.stdin(Stdio::null()).output()?;
+        Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    };
+    let (code, _, said) = run(&["check"])?;
+    assert!(code == Some(1) && said.contains("is not there"), "{code:?} {said}");
+    updating.registry.push(new)?;
+    let (code, told, said) = run(&["check"])?;
+    assert!(code == Some(0) && told.contains(&new.root_hash), "{code:?} {told} {said}");
+    let (code, told, _) = run(&["apply", "--dry-run"])?;
+    assert!(code == Some(0) && told.contains(&new.root_hash), "{told}");
+    assert!(run(&["history"])?.1.contains("no update was ever tried"));
+    let (code, told, said) = run(&["apply"])?;
+    assert!(code == Some(0) && told.contains("is installed"), "{code:?} {told} {said}");
+    updating.node.wait_healthy_on(new, SOON)?;
+    updating.node.wait_outcome(Outcome::Kept, SOON)?;
+    let (code, told, _) = run(&["status", "-o", "json"])?;
+    let told: Value = serde_json::from_str(&told)?;
+    assert_eq!((code, &told["slots"]["running"]), (Some(0), &Value::from(new.version.as_str())));
+    assert!(run(&["history"])?.1.contains("kept"));
+    let (code, told, said) = run(&["rollback"])?;
+    assert!(code == Some(0) && told.contains("other slot"), "{code:?} {told} {said}");
+    updating.node.wait_healthy_on(&old(), SOON)?;
+    Ok(())
+}
+
 #[test]
 fn what_another_key_signed_is_refused_and_nothing_is_written() -> Result {
     let updating = Updating::start()?;
@@ -315,28 +364,41 @@ fn a_registry_that_dies_in_the_middle_is_waited_for_and_the_update_goes_on() -> 
 
 #[test]
 fn a_release_whose_agent_never_becomes_healthy_is_rolled_back_by_nobody_and_not_tried_again() -> Result {
-    rolls_back(&updates::updates().unhealthy)
+    let newer = &updates::updates().newer;
+    let (registry, station, mut node) = rolls_back(&updates::updates().unhealthy)?;
+    // The slot that failed takes the next release.
+    registry.push(newer)?;
+    node.applied(&newer.version)?;
+    node.wait_healthy_on(newer, SOON)?;
+    node.wait_outcome(Outcome::Kept, SOON)?;
+    assert_eq!(node.vm.resets().len(), 5);
+    node.vm.kill();
+    assert_eq!(station.slots().uki_names()?, [old().uki_name(), newer.uki_name()]);
+    assert!(station.slots().has(newer)?);
+    Ok(())
 }
 
 #[test]
 fn a_release_whose_runtime_can_not_start_is_rolled_back() -> Result {
-    rolls_back(&updates::updates().crash)
-}
-
-/// The node finds `bad` by itself, tries it three times, and goes on with the old release, which it then keeps.
-fn rolls_back(bad: &Release) -> Result {
-    let registry = Registry::start()?;
-    let mut station = Station::new()?;
-    station.follow(&registry);
-    let mut node = goes_back(&registry, &mut station, |nic| registry.open(nic), bad)?;
-    // It looks again at each start and each minute: another attempt would be the next reset.
-    std::thread::sleep(Duration::from_secs(70));
-    assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
-    assert_eq!(node.state()?.attempts.len(), 1);
+    let bad = &updates::updates().crash;
+    let (_registry, station, mut node) = rolls_back(bad)?;
     node.vm.kill();
     assert_eq!(station.slots().uki_names()?, [old().uki_name(), bad.trial_name(0, 3)]);
     assert!(station.slots().has(&old())?);
     Ok(())
+}
+
+/// The node finds `bad` by itself, tries it three times, and goes on with the old release, which it then keeps.
+fn rolls_back(bad: &Release) -> Result<(Registry, Station, Node)> {
+    let registry = Registry::start()?;
+    let mut station = Station::new()?;
+    station.follow(&registry);
+    let node = goes_back(&registry, &mut station, |nic| registry.open(nic), bad)?;
+    // It looks again at each start and each minute: another attempt would be the next reset.
+    std::thread::sleep(Duration::from_secs(70));
+    assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
+    assert_eq!(node.state()?.attempts.len(), 1);
+    Ok((registry, station, node))
 }
 
 /// Switches a node on that finds `bad` by itself; healthy, it is on its first release again.

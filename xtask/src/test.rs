@@ -109,6 +109,7 @@ pub fn gate(name: &str, only: Option<&str>, full: bool) -> Result<()> {
         repro::run(&ReproArguments { keep_kernel: true })?;
     }
     build_relay()?;
+    cargo(&["build", "--quiet", "--locked", "--package", "astromeshctl"])?;
     let out = project().join("out");
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(project()).args(["test", "--locked", "--package", "astromesh-qemu"]);
@@ -117,7 +118,8 @@ pub fn gate(name: &str, only: Option<&str>, full: bool) -> Result<()> {
     command.args(only);
     command.env("ASTROMESH_GATE", out.join("gate.json"));
     // A gate pushes with the command that people push with.
-    command.env("ASTROMESH_XTASK", std::env::current_exe().context("the command has no file")?);
+    let xtask = std::env::current_exe().context("the command has no file")?;
+    command.env("ASTROMESH_CTL", xtask.with_file_name("astromeshctl")).env("ASTROMESH_XTASK", xtask);
     if full {
         command.env("ASTROMESH_POWER_CUTS", "25");
     }

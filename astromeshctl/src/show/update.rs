@@ -3,6 +3,7 @@
 use super::{Look, cell, table};
 use crate::terminal::clean;
 use astromesh_proto::boot_entry::BootEntry;
+use astromesh_proto::date::utc;
 use astromesh_proto::update::{Attempt, Outcome, Release, Slots, State};
 use comfy_table::{Cell, Color};
 use std::fmt::Write as _;
@@ -50,7 +51,7 @@ pub fn history(attempts: &[Attempt], look: Look) -> String {
     for attempt in attempts {
         let (word, colour) = outcome(attempt.outcome);
         rows.add_row([
-            cell(&date(attempt.began)),
+            cell(&utc(attempt.began)),
             cell(&attempt.from.to_string()),
             cell(&attempt.release.version.to_string()),
             Cell::new(word).fg(colour),
@@ -105,21 +106,6 @@ fn outcome(outcome: Outcome) -> (&'static str, Color) {
     }
 }
 
-/// Seconds since 1970 as a date. (Days to a civil date as in Howard Hinnant's "chrono-Compatible Low-Level Date
-/// Algorithms".)
-fn date(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,13 +139,5 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("nothing older than 0.1.0"), "{text}");
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01 00:00");
-        assert_eq!(date(951_782_400), "2000-02-29 00:00");
-        assert_eq!(date(1_795_507_140), "2026-11-24 07:59");
-        assert_eq!(date(4_102_444_799), "2099-12-31 23:59");
     }
 }

@@ -6,6 +6,7 @@
 use astromesh_oci::manifest::{self, Layer};
 use astromesh_oci::{Kind, Verified};
 use astromesh_proto::boot_entry::PREFIX;
+use astromesh_proto::date::utc;
 use astromesh_proto::update::{Release, Slots};
 use astromesh_proto::version::Version;
 use astromesh_verity::{RootHash, partition_uuids};
@@ -48,7 +49,9 @@ pub enum RefuseError {
     Floor(Version, Version),
     /// Its time is over.
     #[error(
-        "it expired on {0} (seconds since 1970), and the node's clock says {1}: push it again with a later end, or set the clock"
+        "it expired on {} UTC, and the node's clock says {}: push it again with a later end, or set the clock",
+        utc(*.0),
+        utc(*.1)
     )]
     Expired(u64, u64),
     /// The other slot has it.
