@@ -23,6 +23,8 @@ use std::time::Duration;
 pub const MOST_CONNECTIONS: usize = 8;
 /// How long one read or write may take.
 const STALLS_WITHIN: Duration = Duration::from_secs(10);
+/// How long an operator has to take the answer to an order that ends this process.
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(2);
 /// How long a client has from its first byte to the end of its request.
 const ASKS_WITHIN: Duration = Duration::from_secs(15);
 /// Most log lines in one frame.
@@ -125,6 +127,12 @@ fn serve(
         Request::Update(request) => {
             update::relay(&request, &mut |answer| send(&mut stream, &Response::Update(answer)))?;
         }
+        // PID 1 ends this process before it does anything else, so the answer has to be with the operator by then.
+        order @ (Request::Reboot | Request::Poweroff) => {
+            let order = if order == Request::Reboot { ToInit::Reboot } else { ToInit::Poweroff };
+            answer_and_then(shared, &mut stream, &order);
+            return Ok(());
+        }
         request => {
             let response = respond(shared, &request);
             send(&mut stream, &response)?;
@@ -133,6 +141,20 @@ fn serve(
     stream.conn.send_close_notify();
     stream.flush()?;
     Ok(())
+}
+
+/// Answers, waits until the operator has hung up (but not for long), and has it done; also when he is gone already: he
+/// asked for it.
+fn answer_and_then(shared: &Shared, stream: &mut StreamOwned<ServerConnection, Deadline>, message: &ToInit) {
+    if send(stream, &Response::Accepted).is_ok() {
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+        stream.sock.until = std::time::Instant::now() + HANGS_UP_WITHIN;
+        while stream.sock.read(&mut [0; 256]).is_ok_and(|read| read > 0) {}
+    }
+    if let Err(error) = shared.pid1.tell(message) {
+        log::error!("{error}; the node goes on");
+    }
 }
 
 fn respond(shared: &Shared, request: &Request) -> Response {
@@ -150,9 +172,7 @@ fn respond(shared: &Shared, request: &Request) -> Response {
         }
         Request::Doctor => Response::Doctor(doctor::examine(shared)),
         Request::RestartAgent => tell(ToInit::RestartAgent),
-        Request::Reboot => tell(ToInit::Reboot),
-        Request::Poweroff => tell(ToInit::Poweroff),
-        Request::Logs { .. } | Request::Update(_) => Response::End,
+        Request::Reboot | Request::Poweroff | Request::Logs { .. } | Request::Update(_) => Response::End,
     }
 }
 
