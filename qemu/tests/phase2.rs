@@ -13,7 +13,6 @@ use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest
 use astromesh_qemu::node::{API_PORT, CONTROL_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
 use astromesh_qemu::release::{Release, kept};
 use astromesh_qemu::{Nic, Provider, http};
-use serde_json::Value;
 use std::cell::Cell;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -217,8 +216,9 @@ fn the_operators_command_checks_applies_tells_and_goes_back() -> Result {
     updating.node.wait_healthy_on(new, SOON)?;
     updating.node.wait_outcome(Outcome::Kept, SOON)?;
     let (code, told, _) = run(&["status", "-o", "json"])?;
-    let told: Value = serde_json::from_str(&told)?;
-    assert_eq!((code, &told["slots"]["running"]), (Some(0), &Value::from(new.version.as_str())));
+    let UpdateAnswer::State(state) = serde_json::from_str(&told)? else { return Err(told.into()) };
+    let slots = state.slots.ok_or("the slots are not told")?;
+    assert_eq!((code, slots.running.to_string()), (Some(0), new.version.clone()));
     assert!(run(&["history"])?.1.contains("kept"));
     let (code, told, said) = run(&["rollback"])?;
     assert!(code == Some(0) && told.contains("other slot"), "{code:?} {told} {said}");
