@@ -11,13 +11,13 @@
 #![no_main]
 #![no_std]
 
-mod shared;
+mod protocol;
 
 use astromesh_preboot::{Function, Machine, SECONDS, i6300esb};
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use core::time::Duration;
-use shared::get;
+use protocol::get;
 use uefi::boot::{self, LoadImageSource, SearchType};
 use uefi::prelude::*;
 use uefi::proto::BootPolicy;

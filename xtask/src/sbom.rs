@@ -47,8 +47,16 @@ pub fn write(image: &Image, kernel: &Kernel, tools: &Tools) -> Result<()> {
     bill.add([
         boot::part(tools, &lock)?,
         kernel_part(kernel, (BZIMAGE, &image.kernel))?,
-        init_part((INIT, &image.init))?,
-        preboot_part((PREBOOT, &image.preboot))?,
+        program_part(
+            "init",
+            "PID 1 and the services of the node: one static binary in the initramfs.",
+            (INIT, &image.init),
+        )?,
+        program_part(
+            "preboot",
+            "What firmware starts: it arms the watchdog and starts the boot loader.",
+            (PREBOOT, &image.preboot),
+        )?,
     ]);
     let lock = fs::read_to_string(project().join("Cargo.lock")).context("Cargo.lock can't be read")?;
     let trees = [
@@ -109,21 +117,13 @@ fn kernel_part(kernel: &Kernel, bzimage: (&str, &Path)) -> Result<Part> {
     })
 }
 
-fn init_part(init: (&str, &Path)) -> Result<Part> {
+/// A program of ours, of this version.
+fn program_part(name: &str, comment: &str, program: (&str, &Path)) -> Result<Part> {
     Ok(Part {
         licence: Licence::Expression("MIT OR Apache-2.0".to_owned()),
-        comment: Some("PID 1 and the services of the node: one static binary in the initramfs.".to_owned()),
-        files: vec![file(init)?],
-        ..part("init", "init", env!("CARGO_PKG_VERSION"))
-    })
-}
-
-fn preboot_part(preboot: (&str, &Path)) -> Result<Part> {
-    Ok(Part {
-        licence: Licence::Expression("MIT OR Apache-2.0".to_owned()),
-        comment: Some("What firmware starts: it arms the watchdog and starts the boot loader.".to_owned()),
-        files: vec![file(preboot)?],
-        ..part("preboot", "preboot", env!("CARGO_PKG_VERSION"))
+        comment: Some(comment.to_owned()),
+        files: vec![file(program)?],
+        ..part(name, name, env!("CARGO_PKG_VERSION"))
     })
 }
 
