@@ -11,16 +11,12 @@ use crate::Accelerator;
 use crate::disk::{Disk, escape_commas};
 use crate::nic::Nic;
 use crate::serial::Tee;
+use crate::snapshot::Snapshot;
 use std::path::{Path, PathBuf};
 
-/// The program, found by PATH.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
-
-/// OVMF's code, from Debian's package `ovmf`. Without System Management Mode: nothing here is measured yet.
-pub(crate) const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-/// OVMF's empty variables; each machine gets a copy.
-pub(crate) const FIRMWARE_EMPTY: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-/// The copy, in the machine's private directory.
+/// The firmware's code, and its variables that it keeps: links and copies in the machine's private directory.
+pub(crate) const FIRMWARE_CODE: &str = "firmware.fd";
+/// See [`FIRMWARE_CODE`].
 pub(crate) const FIRMWARE_VARIABLES: &str = "variables.fd";
 
 /// Why a machine can't be built as asked.
@@ -83,7 +79,6 @@ pub enum WatchdogModel {
 #[must_use]
 pub struct VmBuilder {
     pub(crate) name: Option<String>,
-    pub(crate) program: String,
     pub(crate) accelerator: Accelerator,
     pub(crate) nics: Vec<Nic>,
     pub(crate) tee: Option<Tee>,
@@ -91,6 +86,7 @@ pub struct VmBuilder {
     pub(crate) smbios: Vec<String>,
     pub(crate) fw_cfg: Vec<(String, Vec<u8>)>,
     pub(crate) uefi: bool,
+    pub(crate) snapshot: Option<Snapshot>,
     dmi: Vec<String>,
     machine: String,
     cpu: Option<String>,
@@ -111,7 +107,6 @@ impl VmBuilder {
     pub(crate) fn new() -> Self {
         Self {
             name: None,
-            program: QEMU.into(),
             accelerator: Accelerator::detect(),
             nics: Vec::new(),
             tee: None,
@@ -119,6 +114,7 @@ impl VmBuilder {
             smbios: Vec::new(),
             fw_cfg: Vec::new(),
             uefi: false,
+            snapshot: None,
             dmi: Vec::new(),
             machine: "q35".into(),
             cpu: None,
@@ -333,7 +329,8 @@ impl VmBuilder {
         }
         if self.uefi {
             // Two flash chips: the code, and the variables that it keeps.
-            add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE_CODE}")]);
+            let code = inside(FIRMWARE_CODE);
+            add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}")]);
             let variables = inside(FIRMWARE_VARIABLES);
             add(&["-drive", &format!("if=pflash,unit=1,format=raw,file={variables}")]);
         }
@@ -341,6 +338,9 @@ impl VmBuilder {
             if let Some(path) = path {
                 add(&[option, &path.to_string_lossy()]);
             }
+        }
+        if let Some(snapshot) = &self.snapshot {
+            add(&["-incoming", &format!("file:{}", snapshot.memory().display())]);
         }
         if let Some(cmdline) = &self.cmdline {
             add(&["-append", cmdline]);

@@ -9,6 +9,7 @@
 //! keeper: a test's own thread may end while a machine it handed on still runs. Where util-linux is missing
 //! QEMU starts without it, and only [`Drop`] guards it.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -20,7 +21,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program could not be started.
-    #[error("cannot start {program}: {source}. Install qemu-system-x86")]
+    #[error("cannot start {program}: {source}. Is the cache mounted noexec?")]
     StartQemu {
         /// The program.
         program: String,
@@ -59,19 +60,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program`; what it says on standard error goes to `words`, its temporary files to `scratch`.
     pub(crate) fn start(
-        program: &str,
-        arguments: Vec<String>,
+        program: &Path,
+        arguments: Vec<OsString>,
         words: std::fs::File,
         scratch: &Path,
     ) -> Result<Self, ProcessError> {
         let shared = Arc::new(Shared::default());
         let keeper = Arc::clone(&shared);
         let (tell, told) = mpsc::channel();
-        let (name, scratch) = (program.to_owned(), scratch.to_owned());
+        let (name, scratch) = (program.as_os_str().to_owned(), scratch.to_owned());
         let keep = move || {
             let started = words.try_clone().and_then(|copy| {
-                let guarded = ["--pdeathsig", "KILL", "--", &name];
-                match spawn("setpriv", &guarded, &arguments, copy, &scratch) {
+                let guarded = ["--pdeathsig".as_ref(), "KILL".as_ref(), "--".as_ref(), name.as_os_str()];
+                match spawn("setpriv".as_ref(), &guarded, &arguments, copy, &scratch) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
                         spawn(&name, &[], &arguments, words, &scratch)
                     }
@@ -88,7 +89,7 @@ impl Process {
                 Err(error) => drop(tell.send(Err(error))),
             }
         };
-        let failed = |source| ProcessError::StartQemu { program: program.into(), source };
+        let failed = |source| ProcessError::StartQemu { program: program.display().to_string(), source };
         std::thread::Builder::new().name("qemu-keeper".into()).spawn(keep).map_err(failed)?;
         let gone = || io::Error::other("its keeper thread ended");
         let pid = told.recv().unwrap_or_else(|_| Err(gone())).map_err(failed)?;
@@ -149,9 +150,9 @@ impl Drop for Process {
 }
 
 fn spawn(
-    program: &str,
-    before: &[&str],
-    arguments: &[String],
+    program: &OsStr,
+    before: &[&OsStr],
+    arguments: &[OsString],
     words: std::fs::File,
     scratch: &Path,
 ) -> io::Result<Child> {

@@ -82,6 +82,8 @@ pub struct Updates {
     pub hang: Release,
     /// 0.2.0 whose kernel is damaged: its compressed part doesn't unpack, so it returns an error to whoever started it.
     pub no_kernel: Release,
+    /// The program that firmware starts first, with half a minute instead of two until the watchdog bites.
+    pub impatient_preboot: PathBuf,
     /// 0.2.0 in whose root one byte that every boot reads is wrong.
     pub corrupt: Release,
     /// 0.2.0 with the hash tree of 0.3.0.

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Why an image was not damaged as asked.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +34,18 @@ pub enum TamperError {
     },
 }
 
-/// Copies an image by the kernel's own means: a reflink where the file system knows it, and holes stay holes
-/// where `copy_file_range(2)` keeps them.
+/// Copies an image with cp(1): a reflink where the file system knows it, and holes stay holes. (`std::fs::copy` fills
+/// them on ext4: two seconds for a disk of 512 MiB that cp copies in a fiftieth of one.)
 pub fn copy_image(from: &Path, to: &Path) -> Result<(), TamperError> {
-    let copied = std::fs::copy(from, to).map(drop);
-    copied.map_err(|source| TamperError::CopyImage { from: from.into(), to: to.into(), source })
+    let failed = |source| TamperError::CopyImage { from: from.into(), to: to.into(), source };
+    let mut cp = Command::new("cp");
+    cp.args(["--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to).stdin(Stdio::null());
+    let output = cp.output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(io::Error::other(said.trim().to_owned())))
 }
 
 /// Inverts the eight bits of one byte and returns `(before, after)`.

@@ -4,7 +4,8 @@
 //! machine is handed out once QMP is negotiated and the forwarded ports are known, and it is gone when its
 //! value is dropped. It refuses to wait without a limit and to explain an exit by console text.
 
-use crate::builder::{BuildError, FIRMWARE_EMPTY, FIRMWARE_VARIABLES, VmBuilder};
+use crate::builder::{BuildError, FIRMWARE_CODE, FIRMWARE_VARIABLES, VmBuilder};
+use crate::emulator::{Emulator, EmulatorError};
 use crate::exit::{self, ExitReason, exit_reason};
 use crate::nic::forwarded_ports;
 use crate::process::{Plug, Process, ProcessError};
@@ -24,6 +25,9 @@ pub enum VmError {
     /// The description is wrong.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// There is no QEMU.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
     /// QEMU could not be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -98,6 +102,18 @@ pub enum VmError {
         /// The last lines.
         tail: String,
     },
+    /// It could not be put aside.
+    #[error("the machine can't be put aside: {why}. Check that there is room where the snapshot goes")]
+    Save {
+        /// What QEMU said.
+        why: String,
+    },
+    /// It did not go on.
+    #[error("the machine did not go on from its snapshot within {limit:?}. The host may be overloaded")]
+    Resume {
+        /// The limit.
+        limit: Duration,
+    },
     /// It ignored the button.
     #[error(
         "the guest did not switch off within {limit:?} of the power button and was killed. Its console's end:\n{tail}"
@@ -127,7 +143,7 @@ pub struct Vm {
     forwards: Vec<(u16, u16)>,
     serial_log: PathBuf,
     words: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Vm {
@@ -265,6 +281,15 @@ impl Vm {
         }
     }
 
+    pub(crate) fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Where its private files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The machine's plug, to pull while it is talked with.
     pub fn plug(&self) -> Plug {
         self.process.plug()
@@ -285,6 +310,7 @@ impl VmBuilder {
     /// Starts the machine: returns when its CPUs run.
     pub fn start(mut self) -> Result<Vm, VmError> {
         self.check()?;
+        let emulator = Emulator::open()?;
         let dir = tempfile::Builder::new().prefix("astromesh-vm-").tempdir();
         let dir = dir.map_err(prepare(Path::new("the private directory")))?;
         let write = |name: String, content: &[u8]| {
@@ -298,8 +324,13 @@ impl VmBuilder {
             write(format!("fw_cfg{index}"), content)?;
         }
         if self.uefi {
-            let copy = dir.path().join(FIRMWARE_VARIABLES);
-            fs::copy(FIRMWARE_EMPTY, copy).map_err(prepare(Path::new(FIRMWARE_EMPTY)))?;
+            let code = emulator.firmware_code();
+            std::os::unix::fs::symlink(&code, dir.path().join(FIRMWARE_CODE)).map_err(prepare(&code))?;
+            let variables = match &self.snapshot {
+                None => emulator.firmware_variables(),
+                Some(snapshot) => snapshot.firmware_variables(),
+            };
+            fs::copy(&variables, dir.path().join(FIRMWARE_VARIABLES)).map_err(prepare(&variables))?;
         }
         let serial_log =
             self.serial_log.take().unwrap_or_else(|| default_log(self.name.as_deref(), dir.path()));
@@ -310,9 +341,10 @@ impl VmBuilder {
         // The harness listens and QEMU connects: nothing to poll for, and no byte of the console is missed.
         let qmp = listen(&dir.path().join("qmp"))?;
         let serial = listen(&dir.path().join("serial"))?;
-        let arguments = self.arguments(dir.path());
-        log::debug!("{} {arguments:?}", self.program);
-        let process = Process::start(&self.program, arguments, errors, dir.path())?;
+        let (program, mut arguments) = emulator.command_line();
+        arguments.extend(self.arguments(dir.path()).into_iter().map(Into::into));
+        log::debug!("{} {arguments:?}", program.display());
+        let process = Process::start(&program, arguments, errors, dir.path())?;
         let qmp = accept(&qmp, &process, &words)?;
         let serial = accept(&serial, &process, &words)?;
         let serial = Serial::follow(serial, log, self.tee.take()).map_err(prepare(&serial_log))?;
@@ -322,7 +354,15 @@ impl VmBuilder {
             None => VmError::Qmp(error),
         };
         let qmp = Qmp::negotiate(qmp).map_err(ended)?;
-        let mut vm = Vm { process, qmp, serial, forwards: Vec::new(), serial_log, words, _dir: dir };
+        let mut vm = Vm { process, qmp, serial, forwards: Vec::new(), serial_log, words, dir };
+        if self.snapshot.is_some() {
+            vm.await_memory().map_err(|error| match vm.process.wait(DRAIN_LIMIT) {
+                Some(status) => {
+                    VmError::StartEnded { status: status.to_string(), words: read_words(&vm.words) }
+                }
+                None => error,
+            })?;
+        }
         if !self.nics.is_empty() {
             vm.forwards = forwarded_ports(&vm.info("usernet")?);
         }

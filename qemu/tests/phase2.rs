@@ -10,13 +10,15 @@
 mod updates;
 
 use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest};
-use astromesh_qemu::node::{API_PORT, CONTROL_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
-use astromesh_qemu::release::{Release, kept};
-use astromesh_qemu::{Nic, Provider, http};
+use astromesh_qemu::node::{CONTROL_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
+use astromesh_qemu::release::Release;
+use astromesh_qemu::{Nic, Provider};
 use std::cell::Cell;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use updates::{Operate as _, Registry, Result, Station, apply_request, old};
+use updates::{
+    KEPT, Operate as _, Registry, Result, Station, apply_request, healthy_node, keep_data, old, still_keeps,
+};
 
 /// A boot of a stand-in, or an update of one, on a busy emulated machine.
 const SOON: Duration = Duration::from_secs(300);
@@ -27,24 +29,6 @@ const HEALTHY: &str = "init: healthy after";
 /// Three failed boots of half a minute each, and what lies between them.
 const FALLS_BACK_WITHIN: Duration = Duration::from_secs(900);
 
-/// How much data an agent keeps in these tests, and of which kind.
-const MIB: usize = 3;
-const SEED: u64 = 42;
-
-/// Has the agent keep its data.
-fn keep(node: &Node) -> Result {
-    let api = node.vm.host_address(API_PORT)?;
-    http::get(api, &format!("/probe/keep/{MIB}/{SEED}"), SOON)?;
-    still_keeps(node)
-}
-
-/// Every byte of it is there.
-fn still_keeps(node: &Node) -> Result {
-    let told = http::get(node.vm.host_address(API_PORT)?, "/probe/kept", SOON)?.json()?;
-    assert_eq!(told["sha256"], kept(MIB, SEED));
-    Ok(())
-}
-
 #[test]
 fn a_signed_release_is_installed_started_and_kept_and_the_data_is_there() -> Result {
     let new = &updates::updates().healthy;
@@ -54,12 +38,12 @@ fn a_signed_release_is_installed_started_and_kept_and_the_data_is_there() -> Res
     station.follow(&registry);
     let mut node = station.switch_on_with(|nic| registry.open(nic))?;
     node.wait_healthy_on(&old(), SOON)?;
-    keep(&node)?;
+    keep_data(&node, KEPT)?;
     node.applied(&new.version)?;
     node.wait_healthy_on(new, SOON)?;
     let state = node.wait_outcome(Outcome::Kept, SOON)?;
     assert_eq!(node.vm.resets().len(), 1, "one restart, and no other");
-    still_keeps(&node)?;
+    still_keeps(&node, KEPT)?;
     assert_eq!(
         state.slots.and_then(|slots| slots.floor).map(|floor| floor.to_string()),
         Some(new.version.clone())
@@ -121,8 +105,10 @@ struct Updating {
 }
 
 impl Updating {
+    /// Goes on from where such a node was put aside.
     fn start() -> Result<Self> {
-        Self::start_with(|_| ())
+        let (registry, station, node) = healthy_node("following", |_| ())?;
+        Ok(Self { registry, station, node })
     }
 
     fn start_with(change: impl FnOnce(&mut Station)) -> Result<Self> {
@@ -135,14 +121,14 @@ impl Updating {
         change(&mut station);
         let node = station.switch_on_with(|nic| registry.open(nic))?;
         node.wait_healthy_on(&station.first(), SOON)?;
-        keep(&node)?;
+        keep_data(&node, KEPT)?;
         Ok(Self { registry, station, node })
     }
 
     /// Nothing of what the boot loader looks at has changed, and the data is there.
     fn assert_untouched(mut self) -> Result {
         assert_eq!(self.node.status()?.root_hash, old().root_hash);
-        still_keeps(&self.node)?;
+        still_keeps(&self.node, KEPT)?;
         assert_eq!(self.node.vm.resets(), []);
         self.node.vm.kill();
         assert_eq!(self.station.slots().uki_names()?, [old().uki_name()]);
@@ -163,7 +149,7 @@ fn a_release_on_a_drive_is_installed_where_no_network_leads_to_one() -> Result {
     station.setup.config["update"].as_object_mut().ok_or("no update section")?.remove("image");
     let node = station.switch_on_with_drive(&drive)?;
     node.wait_healthy_on(&old(), SOON)?;
-    keep(&node)?;
+    keep_data(&node, KEPT)?;
     let apply = |tag: &str| UpdateRequest::Apply {
         origin: Origin::Drive(tag.to_owned()),
         dry_run: false,
@@ -175,7 +161,7 @@ fn a_release_on_a_drive_is_installed_where_no_network_leads_to_one() -> Result {
     assert!(matches!(node.update(apply(&new.version))?, UpdateAnswer::Done(_)));
     node.wait_healthy_on(new, SOON)?;
     node.wait_outcome(Outcome::Kept, SOON)?;
-    still_keeps(&node)
+    still_keeps(&node, KEPT)
 }
 
 /// The command that operators have, on a node: each of its five updates' commands.
@@ -306,7 +292,7 @@ fn a_release_older_than_the_floor_is_refused_even_after_a_rollback() -> Result {
     node.applied(&newer.version)?;
     node.wait_healthy_on(newer, SOON)?;
     node.wait_outcome(Outcome::Kept, SOON)?;
-    still_keeps(node)
+    still_keeps(node, KEPT)
 }
 
 #[test]
@@ -359,13 +345,24 @@ fn a_registry_that_dies_in_the_middle_is_waited_for_and_the_update_goes_on() -> 
     })?;
     assert!(died && matches!(answer, UpdateAnswer::Done(_)), "{answer:?}");
     node.wait_healthy_on(new, SOON)?;
-    still_keeps(node)
+    still_keeps(node, KEPT)
 }
 
 #[test]
 fn a_release_whose_agent_never_becomes_healthy_is_rolled_back_by_nobody_and_not_tried_again() -> Result {
     let newer = &updates::updates().newer;
     let (registry, station, mut node) = rolls_back(&updates::updates().unhealthy)?;
+    // It looks again each minute, at the registry that still has the bad release as its newest: another attempt would be
+    // the next reset.
+    let asked = registry.manifests_asked();
+    let deadline = Instant::now() + SOON;
+    while registry.manifests_asked() == asked {
+        assert!(Instant::now() < deadline, "the registry was not asked again\n{}", node.vm.serial().tail());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
+    assert_eq!(node.state()?.attempts.len(), 1);
     // The slot that failed takes the next release.
     registry.push(newer)?;
     node.applied(&newer.version)?;
@@ -394,8 +391,6 @@ fn rolls_back(bad: &Release) -> Result<(Registry, Station, Node)> {
     let mut station = Station::new()?;
     station.follow(&registry);
     let node = goes_back(&registry, &mut station, |nic| registry.open(nic), bad)?;
-    // It looks again at each start and each minute: another attempt would be the next reset.
-    std::thread::sleep(Duration::from_secs(70));
     assert_eq!(node.vm.resets().len(), 4, "one into it, three out of it");
     assert_eq!(node.state()?.attempts.len(), 1);
     Ok((registry, station, node))

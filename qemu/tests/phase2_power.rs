@@ -8,18 +8,15 @@
 mod updates;
 
 use astromesh_proto::update::{Outcome, Step, UpdateAnswer};
-use astromesh_qemu::node::{API_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
-use astromesh_qemu::release::{Release, kept};
-use astromesh_qemu::{Provider, http};
+use astromesh_qemu::Provider;
+use astromesh_qemu::node::{Node, PROVIDER_INSIDE, PROVIDER_NAME};
+use astromesh_qemu::release::Release;
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use updates::{Operate as _, Registry, Result, Station, apply_request};
+use updates::{KEPT, Operate as _, Registry, Result, Station, apply_request, healthy_node, still_keeps};
 
 /// A boot and an update of a stand-in, on a busy emulated machine.
 const SOON: Duration = Duration::from_secs(300);
-
-/// What the agent keeps: mebibytes and seed.
-const KEPT: (usize, u64) = (3, 42);
 
 /// How long an undisturbed update of a stand-in takes, from the question to the old release's last moment, and until the
 /// new one is kept: where random cuts fall.
@@ -35,32 +32,26 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
-        let registry = Registry::start()?;
-        let mut station = Station::new()?;
-        station.follow(&registry);
-        Self::with(registry, station, &updates::updates().healthy, None)
+    /// The stand-in, which goes on from where it was healthy.
+    fn new() -> Result<(Self, Node)> {
+        let (registry, station, node) = healthy_node("patient", patient)?;
+        let new = &updates::updates().healthy;
+        registry.push(new)?;
+        Ok((Self { registry, station, new, provider: None }, node))
     }
 
-    /// The same with the real runtime.
-    fn real() -> Result<Self> {
+    /// The real runtime, booted. On the disk of a real release the data lies already.
+    fn real() -> Result<(Self, Node)> {
         let registry = Registry::start()?;
         let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
-        let station = Station::real(&registry, &provider)?;
-        Self::with(registry, station, &updates::updates().real_next, Some(provider))
-    }
-
-    fn with(
-        registry: Registry,
-        mut station: Station,
-        new: &'static Release,
-        provider: Option<Provider>,
-    ) -> Result<Self> {
+        let mut station = Station::real(&registry, &provider)?;
+        patient(&mut station);
+        let new = &updates::updates().real_next;
         registry.push(new)?;
-        // Time to cut in: fetching takes some seconds, and a release is not kept the moment it is healthy.
-        let policy = &mut station.setup.config["update"];
-        (policy["maxBytesPerSecond"], policy["blessAfterSeconds"]) = (6_000_000.into(), 4.into());
-        Ok(Self { registry, station, new, provider })
+        let bench = Self { registry, station, new, provider: Some(provider) };
+        let node = bench.on()?;
+        node.wait_healthy_on(&bench.station.first(), SOON)?;
+        Ok((bench, node))
     }
 
     fn on(&self) -> Result<Node> {
@@ -71,18 +62,6 @@ impl Bench {
                 Some(provider) => nic.reach_loopback(PROVIDER_INSIDE, provider.port()),
             }
         })
-    }
-
-    /// A node that is healthy on the old release, with its data kept.
-    fn begin(&self) -> Result<Node> {
-        let node = self.on()?;
-        node.wait_healthy_on(&self.station.first(), SOON)?;
-        // On the disk of a real release the data lies already.
-        if self.provider.is_none() {
-            let path = format!("/probe/keep/{}/{}", KEPT.0, KEPT.1);
-            http::get(node.vm.host_address(API_PORT)?, &path, SOON)?;
-        }
-        Ok(node)
     }
 
     /// After a cut: switched on cold, with nobody there. An update that had begun goes on by itself to its end; the data is
@@ -111,8 +90,7 @@ impl Bench {
             node.vm.kill();
             self.station.assert_data()?;
         } else {
-            let told = http::get(node.vm.host_address(API_PORT)?, "/probe/kept", SOON)?.json()?;
-            assert_eq!(told["sha256"], kept(KEPT.0, KEPT.1), "the agents' data");
+            still_keeps(&node, KEPT)?;
             node.vm.kill();
         }
         // Power that fails in the middle of a rename on FAT can leave both names for one file: the one with a count beside
@@ -132,10 +110,15 @@ impl Bench {
     }
 }
 
+/// Time to cut in: fetching takes some seconds, and a release is not kept the moment it is healthy.
+fn patient(station: &mut Station) {
+    let policy = &mut station.setup.config["update"];
+    (policy["maxBytesPerSecond"], policy["blessAfterSeconds"]) = (6_000_000.into(), 4.into());
+}
+
 /// Begins the update, and cuts the power at the first progress for which `now` holds.
 fn cut_while_told(now: impl Fn(Step, u64, u64) -> bool) -> Result {
-    let bench = Bench::new()?;
-    let mut node = bench.begin()?;
+    let (bench, mut node) = Bench::new()?;
     let (cut, plug) = (Cell::new(false), node.vm.plug());
     // The answer never comes: the connection ends with the machine.
     let answer = node.update_telling(apply_request("0.2.0"), &mut |step, done, total| {
@@ -153,8 +136,7 @@ fn cut_while_told(now: impl Fn(Step, u64, u64) -> bool) -> Result {
 
 /// Begins the update, and cuts the power as soon as `now` holds of the disk or of the machine.
 fn cut_when(now: impl Fn(&Bench, &Node) -> bool) -> Result {
-    let bench = Bench::new()?;
-    let mut node = bench.begin()?;
+    let (bench, mut node) = Bench::new()?;
     match node.update(apply_request("0.2.0"))? {
         UpdateAnswer::Done(_) => {}
         other => return Err(format!("not applied: {other:?}").into()),
@@ -171,8 +153,10 @@ fn cut_when(now: impl Fn(&Bench, &Node) -> bool) -> Result {
 }
 
 /// The same while the node still answers the question: the disk is watched from another thread.
-fn cut_while_the_disk(bench: &Bench, shows: impl Fn(&Station, &Release) -> bool + Send) -> Result {
-    let mut node = bench.begin()?;
+fn cut_while_the_disk(
+    (bench, mut node): (Bench, Node),
+    shows: impl Fn(&Station, &Release) -> bool + Send,
+) -> Result {
     let (new, plug) = (bench.new, node.vm.plug());
     let seen = std::thread::scope(|scope| {
         let (station, shows) = (&bench.station, shows);
@@ -214,21 +198,19 @@ fn power_fails_when_everything_is_staged_and_the_installer_begins() -> Result {
 
 #[test]
 fn power_fails_while_the_idle_slot_is_being_filled() -> Result {
-    cut_while_the_disk(&Bench::new()?, |station, _| {
-        station.slots().starts_in_the_idle_slot().unwrap_or(false)
-    })
+    cut_while_the_disk(Bench::new()?, |station, _| station.slots().starts_in_the_idle_slot().unwrap_or(false))
 }
 
 /// The same with the real runtime, from the real release to the next.
 #[test]
 fn power_fails_while_the_idle_slot_is_being_filled_with_the_real_runtime() -> Result {
     let filling = |station: &Station, _: &Release| station.slots().starts_in_the_idle_slot().unwrap_or(false);
-    cut_while_the_disk(&Bench::real()?, filling)
+    cut_while_the_disk(Bench::real()?, filling)
 }
 
 #[test]
 fn power_fails_when_the_slot_has_its_label_and_there_is_no_boot_entry_yet() -> Result {
-    cut_while_the_disk(&Bench::new()?, |station, new| {
+    cut_while_the_disk(Bench::new()?, |station, new| {
         let label = format!("root_{}", new.version);
         station.slots().labels().is_ok_and(|labels| labels.contains(&label))
     })
@@ -236,7 +218,7 @@ fn power_fails_when_the_slot_has_its_label_and_there_is_no_boot_entry_yet() -> R
 
 #[test]
 fn power_fails_when_the_boot_entry_is_there() -> Result {
-    cut_while_the_disk(&Bench::new()?, |station, new| {
+    cut_while_the_disk(Bench::new()?, |station, new| {
         let name = new.trial_name(3, 0);
         station.slots().uki_names().is_ok_and(|names| names.contains(&name))
     })
@@ -296,8 +278,7 @@ fn mixed(seed: u64) -> u64 {
 }
 
 fn cut_after(after: Duration) -> Result {
-    let bench = Bench::new()?;
-    let mut node = bench.begin()?;
+    let (bench, mut node) = Bench::new()?;
     let plug = node.vm.plug();
     let began = Instant::now();
     std::thread::scope(|scope| {

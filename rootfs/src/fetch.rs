@@ -5,7 +5,7 @@
 
 use crate::apt::{AptError, Archive};
 use crate::cache::{Cache, CacheError, at, sha256_file};
-use crate::lock::{DebianPackage, Purpose, Wheel};
+use crate::lock::{DebianLock, DebianPackage, Purpose, Wheel};
 use crate::run::{RunError, checked};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,20 @@ pub fn fetch_debian(
 pub fn newest_debian(cache: &Cache, suite: &str, name: &str) -> Result<DebianPackage, FetchError> {
     let archive = Archive::open(cache, suite)?;
     archive.refresh()?;
+    newest(&archive, suite, name)
+}
+
+/// Pins the newest version of every package of a lock file of tools.
+pub fn renew_tools(cache: &Cache, suite: &str, lock: &mut DebianLock) -> Result<(), FetchError> {
+    let archive = Archive::open(cache, suite)?;
+    archive.refresh()?;
+    for package in &mut lock.packages {
+        *package = newest(&archive, suite, &package.name)?;
+    }
+    Ok(())
+}
+
+fn newest(archive: &Archive, suite: &str, name: &str) -> Result<DebianPackage, FetchError> {
     let offer = archive
         .newest(name)?
         .ok_or_else(|| FetchError::FindPackage { suite: suite.to_owned(), name: name.to_owned() })?;

@@ -40,7 +40,7 @@ pub use closure::{ClosureError, Cut, HOT_FILES, SITE, TrimRules, os_release};
 pub use components::{Components, components};
 pub use elf::{NotStaticPie, require_static_pie};
 pub use erofs::{ErofsError, ErofsOptions};
-pub use fetch::{FetchError, fetch_debian, newest_debian, pip_install, wheels};
+pub use fetch::{FetchError, fetch_debian, newest_debian, pip_install, renew_tools, wheels};
 pub use image::{BuildError, BuildOptions, RootImage, build};
 pub use manifest::{Item, Manifest};
 pub use run::RunError;

@@ -43,7 +43,7 @@ impl Tools {
     }
 
     /// A command that runs `program` (a path below the tree's root) through the tree's own dynamic linker.
-    pub(crate) fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         through_linker(&self.root, &self.root.join(program))
     }
 

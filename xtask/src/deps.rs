@@ -6,11 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Needed by these commands themselves.
-const OURS: &[(&str, &str)] = &[
-    ("qemu-system-x86", "boots the image"),
-    ("ovmf", "the UEFI firmware that a cloud's machine would have"),
-    ("cryptsetup-bin", "`veritysetup`, written by others, checks our hash trees"),
-];
+const OURS: &[(&str, &str)] =
+    &[("cryptsetup-bin", "`veritysetup`, written by others, checks our hash trees")];
 
 /// Installs what is missing; says what, and why. Does nothing, quickly, when all is there.
 pub fn install() -> Result<()> {

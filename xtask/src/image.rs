@@ -54,24 +54,31 @@ pub fn build_static(package: &str, feature: Option<&str>) -> Result<PathBuf> {
         build_node(package, TARGET, &features, &["-Ctarget-feature=+crt-static", "-Crelocation-model=pie"])?;
     let built = built.join(package);
     astromesh_rootfs::require_static_pie(&built)?;
-    let Some(feature) = feature else { return Ok(built) };
-    // The dependencies are shared with the release's build, the place where it leaves its result is not.
-    let apart = project().join("target").join(feature);
-    fs::create_dir_all(&apart).with_context(|| format!("{} can't be made", apart.display()))?;
-    let moved = apart.join(package);
-    fs::rename(&built, &moved).with_context(|| format!("{} can't be moved", built.display()))?;
-    Ok(moved)
+    feature.map_or(Ok(built.clone()), |feature| move_apart(&built, feature))
 }
 
 /// Rust's name for firmware of this architecture.
 pub const FIRMWARE: &str = "x86_64-unknown-uefi";
 
-/// Builds the program that firmware starts first.
-pub fn build_preboot() -> Result<PathBuf> {
+/// Builds the program that firmware starts first. With a feature it is not the release's, and is moved to a directory of its
+/// own.
+pub fn build_preboot(feature: Option<&str>) -> Result<PathBuf> {
     // The linker would write the time of the build into the program, and a sum over debug information that names the folders
     // of the build. (`/Brepro` puts another sum over the same in the time's place.)
     let flags = ["-Clink-arg=/TIMESTAMP:0", "-Clink-arg=/DEBUG:NONE"];
-    Ok(build_node(PREBOOT, FIRMWARE, &["--features", "firmware"], &flags)?.join("preboot.efi"))
+    let features: Vec<&str> =
+        ["firmware"].into_iter().chain(feature).flat_map(|name| ["--features", name]).collect();
+    let built = build_node(PREBOOT, FIRMWARE, &features, &flags)?.join("preboot.efi");
+    feature.map_or(Ok(built.clone()), |feature| move_apart(&built, feature))
+}
+
+/// Moves what was built with a feature out of the release's place. The dependencies are shared with the release's build.
+fn move_apart(built: &Path, feature: &str) -> Result<PathBuf> {
+    let apart = project().join("target").join(feature);
+    fs::create_dir_all(&apart).with_context(|| format!("{} can't be made", apart.display()))?;
+    let moved = apart.join(built.file_name().unwrap_or_default());
+    fs::rename(built, &moved).with_context(|| format!("{} can't be moved", built.display()))?;
+    Ok(moved)
 }
 
 /// Builds a package for the node, with nothing of the building machine in it, and tells in which folder the result is.
@@ -158,7 +165,7 @@ pub fn assemble(out: &Path, parts: &Parts<'_>) -> Result<Image> {
     let ids = partition_uuids(&release.root_hash.parse()?);
     let tools = tools()?;
     let loader = tools.file(esp::LOADER);
-    let preboot = copy(&build_preboot()?, "preboot.efi")?;
+    let preboot = copy(&build_preboot(None)?, "preboot.efi")?;
     let esp = out.join("esp.fat");
     let uki_name = release.uki_name();
     let files = esp::Files { preboot: &preboot, loader: &loader, uki: &release.uki, uki_name: &uki_name };

@@ -10,6 +10,7 @@ mod fuzz;
 mod hardening;
 mod image;
 mod initrd;
+mod lanes;
 mod progress;
 mod push;
 mod repro;
@@ -18,6 +19,7 @@ mod sbom;
 mod size;
 #[cfg(test)]
 mod specification;
+mod steps;
 mod test;
 mod updates;
 mod variants;
@@ -41,7 +43,7 @@ enum Command {
     /// Build everything, boot it in QEMU, ask the agent one question, stay on the console
     Run(run::RunArguments),
     /// Unit tests, lints, every gate, the size budget: what CI runs
-    Test,
+    Test(test::TestArguments),
     /// Run one gate, by name: phase0, phase1, phase2, phase2
     Gate {
         /// Name of the gate
@@ -96,7 +98,7 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> Result<()> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Test => test::everything(),
+        Command::Test(arguments) => test::everything(&arguments),
         Command::Gate { name, only, full } => test::gate(&name, only.as_deref(), full),
         Command::Build => {
             deps::install()?;
@@ -123,8 +125,9 @@ fn carry_out(command: Command) -> Result<()> {
             let progress = progress::Progress::new();
             let cache = astromesh_rootfs::Cache::open(&astromesh_rootfs::Cache::default_path()?)?;
             astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
-            progress.note("asking for the newest registry and its clients");
-            lock_test_tools(&cache)?;
+            progress.note("asking for the newest emulator, registry and registry's clients");
+            lock_tools(&cache, astromesh_qemu::emulator::LOCK)?;
+            lock_tools(&cache, "oci/tests/tools.lock")?;
             progress.note("asking for the newest kernel source");
             let source = astromesh_kernel::newest_source(&cache)?;
             std::fs::write(project().join("kernel-config/source.lock"), source)?;
@@ -135,13 +138,11 @@ fn carry_out(command: Command) -> Result<()> {
     }
 }
 
-/// Rewrites the pins of the programs that the tests of `oci` are made with.
-fn lock_test_tools(cache: &astromesh_rootfs::Cache) -> Result<()> {
-    let path = project().join("oci/tests/tools.lock");
+/// Rewrites the pins of one lock file of programs that are never in the image.
+fn lock_tools(cache: &astromesh_rootfs::Cache, path: &str) -> Result<()> {
+    let path = project().join(path);
     let mut lock = DebianLock::parse(&std::fs::read_to_string(&path)?)?;
-    for package in &mut lock.packages {
-        *package = astromesh_rootfs::newest_debian(cache, "trixie", &package.name)?;
-    }
+    astromesh_rootfs::renew_tools(cache, astromesh_rootfs::SUITE, &mut lock)?;
     Ok(std::fs::write(path, lock.render())?)
 }
 

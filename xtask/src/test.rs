@@ -1,12 +1,16 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it fails fastest; and gates by themselves.
 
 use crate::fuzz::{self, FuzzArguments};
+use crate::lanes::{self, Ran, Saved};
 use crate::repro::{self, ReproArguments};
 use crate::size::{self, SizeArguments};
+use crate::steps::Steps;
 use crate::{bench, deps, formats, hardening, image, project, run, sbom, variants};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use astromesh_qemu::Emulator;
+use astromesh_qemu::node::Image;
+use clap::Args;
 use std::process::Command;
-use std::time::Instant;
 
 /// The gates, and the test files of the `qemu` crate that each runs.
 const GATES: &[(&str, &[&str])] = &[
@@ -15,19 +19,28 @@ const GATES: &[(&str, &[&str])] = &[
     ("phase2", &["phase2_boot", "phase2", "phase2_power"]),
 ];
 
+/// What `cargo xtask test` can be told.
+#[derive(Args)]
+pub struct TestArguments {
+    /// Remember how long each step and each test of a gate took, in bench/time.json and bench/tests.json
+    #[arg(long)]
+    save: bool,
+}
+
 /// Everything.
-pub fn everything() -> Result<()> {
-    deps::install()?;
-    step("format", || cargo(&["fmt", "--all", "--check"]))?;
-    step("lints", || {
+pub fn everything(arguments: &TestArguments) -> Result<()> {
+    let mut steps = Steps::begin()?;
+    steps.step("tools", || deps::install().and_then(|()| Ok(Emulator::open().map(drop)?)))?;
+    steps.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    steps.step("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
         let firmware = ["--package", image::PREBOOT, "--features", "firmware", "--target", image::FIRMWARE];
         cargo(&[&["clippy", "--locked", "--quiet"], &firmware[..], &["--", "-D", "warnings"]].concat())
     })?;
-    step("licences, sources, bans", deny)?;
-    step("image", || image::build().map(drop))?;
-    step("unit tests", || cargo(&["test", "--workspace", "--locked", "--quiet", "--lib", "--bins"]))?;
-    step("integration tests", || {
+    steps.step("licences, sources, bans", deny)?;
+    let image = steps.step("image", image::build)?;
+    steps.step("unit tests", || cargo(&["test", "--workspace", "--locked", "--quiet", "--lib", "--bins"]))?;
+    steps.step("integration tests", || {
         for (package, tests) in OTHER_TESTS {
             let mut arguments = vec!["test", "--package", package, "--locked", "--quiet"];
             arguments.extend(tests.iter().flat_map(|test| ["--test", test]));
@@ -36,18 +49,43 @@ pub fn everything() -> Result<()> {
         Ok(())
     })?;
     // Exits with an error below one and a half times veritysetup's speed.
-    step("verity race", || {
+    steps.step("verity race", || {
         cargo(&["run", "--release", "--locked", "--quiet", "-p", "astromesh-verity", "--example", "race"])
     })?;
-    step("fuzz targets", || fuzz::run(&FuzzArguments::default()))?;
-    step("bill of materials", sbom::check)?;
-    step("kernel hardening", hardening::check)?;
-    step("size", || size::report(&SizeArguments::default()))?;
-    step("run", run::once)?;
-    for (name, _) in GATES {
-        step(&format!("gate {name}"), || gate(name, None, false))?;
+    steps.step("fuzz targets", || fuzz::run(&FuzzArguments::default()))?;
+    steps.step("bill of materials", sbom::check)?;
+    steps.step("kernel hardening", hardening::check)?;
+    steps.step("size", || {
+        size::report(&SizeArguments::default())?;
+        refuses_what_is_too_large(&image)
+    })?;
+    steps.step("run", run::once)?;
+    steps.step("second build", || repro::run(&ReproArguments { keep_kernel: true }))?;
+    steps.step("images of the gates", || {
+        variants::build(&image, true)?;
+        formats::convert(&image, astromesh_rootfs::formats::ALL)
+    })?;
+    let files: Vec<&str> = GATES.iter().flat_map(|(_, files)| files.iter().copied()).collect();
+    let ran = steps.step("gates", || boot(&files, None, false))?;
+    steps.step("report", report)?;
+    lanes(&ran);
+    ensure!(ran.failed.is_empty(), "failed: {}", ran.failed.join(", "));
+    steps.end(arguments.save)?;
+    if arguments.save {
+        Saved::save(&ran)?;
     }
-    step("report", report)
+    Ok(())
+}
+
+/// What each gate cost, in seconds of its lanes.
+fn lanes(ran: &Ran) {
+    println!("\n## Gates\n\n| gate | tests | seconds of all its tests |\n|---|--:|--:|");
+    for (gate, files) in GATES {
+        let of_gate = |name: &str| files.iter().any(|file| name.starts_with(&format!("{file}::")));
+        let seconds: Vec<f64> =
+            ran.seconds.iter().filter(|(name, _)| of_gate(name)).map(|(_, seconds)| *seconds).collect();
+        println!("| {gate} | {} | {:.0} |", seconds.len(), seconds.iter().sum::<f64>());
+    }
 }
 
 /// What the image weighs and what its boot costs, and what of that changed, as Markdown: the end of CI's output.
@@ -101,47 +139,56 @@ pub fn gate(name: &str, only: Option<&str>, full: bool) -> Result<()> {
     variants::build(&image, name == "phase2")?;
     if name == "phase1" {
         formats::convert(&image, astromesh_rootfs::formats::ALL)?;
+        if only.is_none() {
+            refuses_what_is_too_large(&image)?;
+            repro::run(&ReproArguments { keep_kernel: true })?;
+        }
     }
-    if name == "phase1" && only.is_none() {
-        // More than any component has left, less than the whole.
-        size::demand_refusal(&image, 2_000_000)?;
-        println!("two million bytes more break the build");
-        repro::run(&ReproArguments { keep_kernel: true })?;
+    let ran = boot(files, only, full)?;
+    ensure!(ran.failed.is_empty(), "failed: {}", ran.failed.join(", "));
+    Ok(())
+}
+
+/// More than any component has left, and less than the whole has, breaks the build.
+fn refuses_what_is_too_large(image: &Image) -> Result<()> {
+    size::demand_refusal(image, 2_000_000)?;
+    println!("two million bytes more break the build");
+    Ok(())
+}
+
+/// Runs the tests of these files, for which everything is built.
+fn boot(files: &[&str], only: Option<&str>, full: bool) -> Result<Ran> {
+    // Nodes that were put aside belong to one run: the guests' clocks go on from then.
+    let snapshots = project().join("out/snapshots");
+    if snapshots.is_dir() {
+        std::fs::remove_dir_all(&snapshots).context("out/snapshots can't be removed")?;
     }
     build_relay()?;
     cargo(&["build", "--quiet", "--locked", "--package", "astromeshctl"])?;
-    let out = project().join("out");
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(project()).args(["test", "--locked", "--package", "astromesh-qemu"]);
-    command.args(files.iter().flat_map(|file| ["--test", file]));
-    command.args(["--", &format!("--test-threads={}", machines_at_once())]);
-    command.args(only);
-    command.env("ASTROMESH_GATE", out.join("gate.json"));
     // A gate pushes with the command that people push with.
     let xtask = std::env::current_exe().context("the command has no file")?;
-    command.env("ASTROMESH_CTL", xtask.with_file_name("astromeshctl")).env("ASTROMESH_XTASK", xtask);
+    let mut environment = vec![
+        ("ASTROMESH_GATE", project().join("out/gate.json")),
+        ("ASTROMESH_CTL", xtask.with_file_name("astromeshctl")),
+        ("ASTROMESH_XTASK", xtask),
+    ];
     if full {
-        command.env("ASTROMESH_POWER_CUTS", "25");
+        environment.push(("ASTROMESH_POWER_CUTS", "25".into()));
     }
-    status(&mut command)
+    lanes::run(files, only, machines_at_once(), &environment)
 }
 
-/// How many machines a gate runs at once: each keeps about one core busy, and has 1 GiB.
+/// How many machines run at once: each keeps about one core busy, and has 1 GiB.
 fn machines_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+    std::env::var("ASTROMESH_LANES")
+        .ok()
+        .and_then(|lanes| lanes.parse().ok())
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
 }
 
 /// Builds the program that carries a guest's connections: cargo builds a binary of another package only when asked.
 pub fn build_relay() -> Result<()> {
     cargo(&["build", "--quiet", "--locked", "--package", "astromesh-qemu", "--bin", "astromesh-relay"])
-}
-
-fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    println!("\n== {name}");
-    let started = Instant::now();
-    work().with_context(|| format!("{name} failed"))?;
-    println!("== {name}: {} s", started.elapsed().as_secs());
-    Ok(())
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -65,6 +65,7 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
         crash: make("crash", NEW, kernel, plain, &crash)?,
         panic: make("panic", NEW, kernel, &panic, &root)?,
         hang: make("hang", NEW, kernel, &hang, &root)?,
+        impatient_preboot: image::build_preboot(Some("short-watchdog"))?,
         no_kernel: make("no-kernel", NEW, &broken, plain, &root)?,
         corrupt: Release { root: corrupt(&root.erofs, &seed, &out.join("corrupt"))?, ..healthy.clone() },
         swapped: Release { verity: newer.verity.clone(), ..healthy.clone() },

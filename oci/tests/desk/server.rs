@@ -6,7 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// `user` with the password `secret`, as `htpasswd -B` writes it; the registry knows no other form than bcrypt.
@@ -21,6 +22,7 @@ pub struct Server {
     dir: tempfile::TempDir,
     address: SocketAddr,
     child: Option<Child>,
+    manifests_asked: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -53,7 +55,8 @@ impl Server {
         std::fs::write(dir.path().join("htpasswd"), ACCOUNT).unwrap();
         let more = more.replace("DIR", &dir.path().display().to_string());
         std::fs::write(dir.path().join("more"), more).unwrap();
-        let mut server = Self { dir, address: ([127, 0, 0, 1], 0).into(), child: None };
+        let manifests_asked = Arc::default();
+        let mut server = Self { dir, address: ([127, 0, 0, 1], 0).into(), child: None, manifests_asked };
         server.again();
         server
     }
@@ -76,7 +79,7 @@ impl Server {
         );
         let file = dir.join("config.yml");
         std::fs::write(&file, config).unwrap();
-        let (child, address) = spawn(&file);
+        let (child, address) = spawn(&file, Arc::clone(&self.manifests_asked));
         self.child = Some(child);
         self.address = address;
     }
@@ -84,6 +87,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How often somebody asked for a manifest, as it logs them, since it first started.
+    pub fn manifests_asked(&self) -> usize {
+        self.manifests_asked.load(Ordering::Relaxed)
     }
 
     /// A place in it.
@@ -113,7 +121,7 @@ impl Drop for Server {
 }
 
 /// Starts the program and waits until it says where it listens.
-fn spawn(config: &Path) -> (Child, SocketAddr) {
+fn spawn(config: &Path, manifests_asked: Arc<AtomicUsize>) -> (Child, SocketAddr) {
     // setpriv: a test that is killed leaves no registry behind.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(tool("docker-registry")).arg("serve").arg(config);
@@ -124,6 +132,9 @@ fn spawn(config: &Path) -> (Child, SocketAddr) {
     // Reads to the end, so that the registry never waits for a full pipe.
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
+            if line.contains("response completed") && line.contains("/manifests/") {
+                manifests_asked.fetch_add(1, Ordering::Relaxed);
+            }
             let address = line.split("listening on ").nth(1).and_then(|rest| {
                 rest.split(|character: char| matches!(character, '"' | ',') || character.is_whitespace())
                     .next()?

@@ -1,22 +1,26 @@
 //! What tests of updates share: one disk over several power cycles of its machine, and a registry that the closed guest
 //! reaches.
 
-#![allow(dead_code, reason = "several test programs share it, and each uses a part")]
+#![allow(dead_code, unused_imports, reason = "several test programs share it, and each uses a part")]
 
 #[path = "../../../oci/tests/desk/mod.rs"]
 pub mod desk;
+mod moment;
 
-use astromesh_oci::{Artifact, ChunkIndex, FileName, Kind, PublicKey, SigningKey, manifest};
+pub use moment::healthy_node;
+
+use astromesh_oci::{Artifact, ChunkIndex, FileName, Kind, PublicKey, SigningKey, keys, manifest};
 use astromesh_proto::update::{Origin, Outcome, State, Step, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::node::{
-    Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
+    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
 };
 use astromesh_qemu::provider::Certificates;
-use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates};
+use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates, kept};
 use astromesh_qemu::slots::Slots;
-use astromesh_qemu::{Disk, Nic, Provider, VmBuilder, relay_path, tamper};
+use astromesh_qemu::{Disk, Nic, Provider, Snapshot, VmBuilder, http, relay_path, tamper};
 use astromeshctl::client::Client;
 use desk::server::Server;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -35,6 +39,25 @@ const OLD: &str = "0.1.0";
 
 /// Bytes of a node's disk.
 const DISK: u64 = 512 << 20;
+
+/// What an agent keeps in tests of updates: how many MiB, and of which kind.
+pub const KEPT: (usize, u64) = (3, 42);
+
+/// How long the runtime may take to write it.
+const WRITES_WITHIN: Duration = Duration::from_secs(300);
+
+/// Has the agent keep data.
+pub fn keep_data(node: &Node, (mib, seed): (usize, u64)) -> Result {
+    http::get(node.vm.host_address(API_PORT)?, &format!("/probe/keep/{mib}/{seed}"), WRITES_WITHIN)?;
+    still_keeps(node, (mib, seed))
+}
+
+/// Every byte of it is there.
+pub fn still_keeps(node: &Node, (mib, seed): (usize, u64)) -> Result {
+    let told = http::get(node.vm.host_address(API_PORT)?, "/probe/kept", WRITES_WITHIN)?.json()?;
+    assert_eq!(told["sha256"], kept(mib, seed), "the agents' data");
+    Ok(())
+}
 
 /// The releases that the gate's command built.
 pub fn updates() -> &'static Updates {
@@ -91,9 +114,14 @@ impl Station {
 
     /// A private copy of an image's disk.
     pub fn of_its_own_size(image: &Image) -> Result<Self> {
+        Self::with_disk(image, &image.disk)
+    }
+
+    /// A private copy of a disk that began as an image's.
+    fn with_disk(image: &Image, from: &Path) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let disk = directory.path().join("disk.raw");
-        tamper::copy_image(&image.disk, &disk)?;
+        tamper::copy_image(from, &disk)?;
         let setup = Setup::new("", "throw-away-key")?;
         Ok(Self { image: image.clone(), disk, setup, _directory: directory })
     }
@@ -137,6 +165,16 @@ impl Station {
     /// The same with more connections through its closed network.
     pub fn switch_on_with(&self, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
         self.start(self.image.cloud_machine(Disk::new(&self.disk)), card)
+    }
+
+    /// Copies the disk of a machine that is off.
+    fn copy_disk(&self, to: &Path) -> Result {
+        Ok(tamper::copy_image(&self.disk, to)?)
+    }
+
+    /// Goes on from a snapshot instead of booting.
+    fn go_on(&self, from: &Snapshot, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
+        self.start(self.image.cloud_machine(Disk::new(&self.disk)).resume(from), card)
     }
 
     /// The same without any, and with a drive attached.
@@ -254,12 +292,32 @@ impl Operate for Node {
     }
 }
 
+/// What a node is told of a registry: made before there is one, so that a node can be put aside with it. All in PEM.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Identity {
+    authority: String,
+    certificate: String,
+    server_key: String,
+    signing_key: String,
+}
+
+impl Identity {
+    /// A new one.
+    fn new() -> Result<Self> {
+        let inside = REGISTRY_INSIDE.ip().to_string();
+        let Certificates { ca_pem: authority, certificate_pem: certificate, key_pem: server_key, .. } =
+            Certificates::issue(&[REGISTRY_NAME, &inside])?;
+        let (private, _) = keys::generate()?;
+        Ok(Self { authority, certificate, server_key, signing_key: private.clone() })
+    }
+}
+
 /// A registry with two doors: plain HTTP on loopback, to push through, and HTTPS for the guest, with a certificate for
 /// [`REGISTRY_NAME`] and [`REGISTRY_INSIDE`].
 pub struct Registry {
     plain: Server,
     secure: Server,
-    ca_pem: String,
+    identity: Identity,
     key: SigningKey,
     scratch: tempfile::TempDir,
     /// What a node must be given to believe what it finds there.
@@ -267,15 +325,19 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// An empty one, on loopback ports of its own.
+    /// An empty one, on loopback ports of its own, that no node knows yet.
     pub fn start() -> Result<Self> {
-        let inside = REGISTRY_INSIDE.ip().to_string();
-        let Certificates { ca_pem, certificate_pem, key_pem, .. } =
-            Certificates::issue(&[REGISTRY_NAME, &inside])?;
+        Self::known(&Identity::new()?)
+    }
+
+    /// The same, that nodes know already.
+    pub fn known(identity: &Identity) -> Result<Self> {
         let plain = Server::start();
-        let secure = Server::with_tls(&plain, &certificate_pem, &key_pem);
-        let (key, public) = desk::pair();
-        Ok(Self { plain, secure, ca_pem, key, public, scratch: tempfile::tempdir()? })
+        let secure = Server::with_tls(&plain, &identity.certificate, &identity.server_key);
+        let key = SigningKey::from_pem(identity.signing_key.as_bytes())?;
+        let public = key.public_key();
+        let identity = identity.clone();
+        Ok(Self { plain, secure, identity, key, public, scratch: tempfile::tempdir()? })
     }
 
     /// Pushes a release, signed with the key that [`Registry::public`] belongs to. Returns its reference as a guest
@@ -341,12 +403,17 @@ impl Registry {
 
     /// The authority that a node must trust to speak with it.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.identity.authority
     }
 
     /// Lets a guest reach it at [`REGISTRY_INSIDE`], and nothing else.
     pub fn open(&self, nic: Nic) -> Nic {
         nic.reach_loopback(REGISTRY_INSIDE, self.secure.address().port())
+    }
+
+    /// How often guests have asked for a manifest.
+    pub fn manifests_asked(&self) -> usize {
+        self.secure.manifests_asked()
     }
 
     /// The door that guests use: to shut it, to open it again.

@@ -20,15 +20,14 @@ use super::BenchArguments;
 use crate::progress::Progress;
 use crate::{deps, image, project, test};
 use anyhow::{Context as _, Result};
-use astromesh_qemu::Accelerator;
 use astromesh_qemu::node::Image;
+use astromesh_qemu::{Accelerator, Emulator};
 use astromesh_rootfs::{Components, RootImage, variant};
 use build::{Built, compressed};
 use figures::{Comparison, Machine, Side};
 use machine::{PeerMachine, Way};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// What building the peer needs beyond the other commands.
 const HOST_PACKAGES: &[(&str, &str)] = &[
@@ -144,12 +143,9 @@ fn probe(release: &Image, out: &Path) -> Result<Image> {
 }
 
 fn this_machine() -> Result<Machine> {
-    let output =
-        Command::new("qemu-system-x86_64").arg("--version").output().context("QEMU can't be started")?;
-    let words = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(Machine {
         accelerator: if Accelerator::detect() == Accelerator::Kvm { "kvm" } else { "tcg" }.to_owned(),
-        qemu: words.lines().next().unwrap_or_default().to_owned(),
+        qemu: Emulator::open()?.version()?,
         host_processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     })
 }
