@@ -122,7 +122,7 @@ fn carry_out(command: Command) -> Result<()> {
             deps::install()?;
             let progress = progress::Progress::new();
             let cache = astromesh_rootfs::Cache::open(&astromesh_rootfs::Cache::default_path()?)?;
-            astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
+            astromesh_rootfs::relock::update(&cache, &|text| progress.note(text))?;
             progress.note("asking for the newest registry and its clients");
             lock_test_tools(&cache)?;
             progress.note("asking for the newest kernel source");
