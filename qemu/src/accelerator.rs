@@ -4,11 +4,13 @@
 //! guest, and a stock kernel dies in it. So KVM is used only where the vendor module is loaded and the device
 //! can be opened for writing. It refuses to guess beyond that: everything else is emulation (TCG).
 
-use crate::builder::QEMU;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+
+/// The program, found by PATH.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 /// The engine, with what its command line needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

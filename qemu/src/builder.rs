@@ -7,14 +7,11 @@
 //! It refuses extra arguments that could open a network or a second way into QEMU, and OEM strings that the
 //! firmware's tables can't hold.
 
-use crate::Accelerator;
+use crate::accelerator::{Accelerator, QEMU};
 use crate::disk::{Disk, escape_commas};
 use crate::nic::Nic;
 use crate::serial::Tee;
 use std::path::{Path, PathBuf};
-
-/// The program, found by PATH.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 /// OVMF's code, from Debian's package `ovmf`. Without System Management Mode: nothing here is measured yet.
 pub(crate) const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
