@@ -4,6 +4,9 @@
 //! here runs on the node.
 
 mod bench;
+mod bytes;
+mod cargo;
+mod compile;
 mod deps;
 mod formats;
 mod fuzz;
@@ -11,6 +14,7 @@ mod hardening;
 mod image;
 mod initrd;
 mod progress;
+mod project;
 mod push;
 mod repro;
 mod run;
@@ -18,6 +22,7 @@ mod sbom;
 mod size;
 #[cfg(test)]
 mod specification;
+mod statistics;
 mod test;
 mod updates;
 mod variants;
@@ -25,6 +30,7 @@ mod variants;
 use anyhow::Result;
 use astromesh_rootfs::lock::DebianLock;
 use clap::{Parser, Subcommand};
+use project::project;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -107,7 +113,7 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Size(arguments) => size::report(&arguments),
         Command::Sbom => {
             deps::install()?;
-            sbom::check()
+            sbom::check::check()
         }
         Command::Hardening => {
             deps::install()?;
@@ -143,9 +149,4 @@ fn lock_test_tools(cache: &astromesh_rootfs::Cache) -> Result<()> {
         *package = astromesh_rootfs::newest_debian(cache, "trixie", &package.name)?;
     }
     Ok(std::fs::write(path, lock.render())?)
-}
-
-/// The project's folder.
-fn project() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap_or_else(|_| PathBuf::from("."))
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it fails fastest; and gates by themselves.
 
+use crate::cargo::{build_relay, cargo, status};
+use crate::compile;
 use crate::fuzz::{self, FuzzArguments};
 use crate::repro::{self, ReproArguments};
 use crate::size::{self, SizeArguments};
@@ -21,7 +23,8 @@ pub fn everything() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
-        let firmware = ["--package", image::PREBOOT, "--features", "firmware", "--target", image::FIRMWARE];
+        let firmware =
+            ["--package", compile::PREBOOT, "--features", "firmware", "--target", compile::FIRMWARE];
         cargo(&[&["clippy", "--locked", "--quiet"], &firmware[..], &["--", "-D", "warnings"]].concat())
     })?;
     step("licences, sources, bans", deny)?;
@@ -40,7 +43,7 @@ pub fn everything() -> Result<()> {
         cargo(&["run", "--release", "--locked", "--quiet", "-p", "astromesh-verity", "--example", "race"])
     })?;
     step("fuzz targets", || fuzz::run(&FuzzArguments::default()))?;
-    step("bill of materials", sbom::check)?;
+    step("bill of materials", sbom::check::check)?;
     step("kernel hardening", hardening::check)?;
     step("size", || size::report(&SizeArguments::default()))?;
     step("run", run::once)?;
@@ -131,27 +134,10 @@ fn machines_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
 }
 
-/// Builds the program that carries a guest's connections: cargo builds a binary of another package only when asked.
-pub fn build_relay() -> Result<()> {
-    cargo(&["build", "--quiet", "--locked", "--package", "astromesh-qemu", "--bin", "astromesh-relay"])
-}
-
 fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     println!("\n== {name}");
     let started = Instant::now();
     work().with_context(|| format!("{name} failed"))?;
     println!("== {name}: {} s", started.elapsed().as_secs());
-    Ok(())
-}
-
-fn cargo(arguments: &[&str]) -> Result<()> {
-    status(Command::new(env!("CARGO")).current_dir(project()).args(arguments))
-}
-
-fn status(command: &mut Command) -> Result<()> {
-    let status = command.stdin(std::process::Stdio::null()).status().context("cargo can't be started")?;
-    if !status.success() {
-        bail!("cargo ended with {status}");
-    }
     Ok(())
 }
