@@ -12,6 +12,8 @@ mod formats;
 mod fuzz;
 mod hardening;
 mod image;
+#[cfg(test)]
+mod imports;
 mod initrd;
 mod progress;
 mod project;
