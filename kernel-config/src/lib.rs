@@ -10,11 +10,7 @@
 pub mod build;
 pub mod check;
 pub mod hardening;
+mod inputs;
 
 pub use build::{BuildError, HOST_PACKAGES, Kernel, Source, Step, build, newest_source, source};
-
-/// The fragment.
-pub const FRAGMENT: &str = include_str!("../x86_64.config");
-
-/// The pin of the source package.
-pub const SOURCE_LOCK: &str = include_str!("../source.lock");
+pub use inputs::{FRAGMENT, SOURCE_LOCK};

@@ -7,11 +7,11 @@
 //!
 //! A seed that can't be read to its end is no error: it is a chance to move less, and is over.
 
+use crate::Digest;
 use crate::chunks::{self, Chunk, ChunkName, ChunkedLayer, MAX_CHUNK};
-use crate::fetch::{Attempts, FetchError, Fetched, Progress, SHORT, Told, at, tell};
 use crate::manifest::Layer;
 use crate::source::{Source, chain};
-use crate::{Digest, download};
+use crate::transfer::{Attempts, FetchError, Fetched, Progress, SHORT, Told, at, open, tell};
 use std::fs::File;
 use std::io::{Read, Seek as _};
 use std::ops::Range;
@@ -78,7 +78,7 @@ pub(crate) fn fetch(
 
 impl<'a> Build<'a> {
     fn open(layer: &'a Layer, chunks: &'a [Chunk], path: &'a Path) -> Result<Self, FetchError> {
-        let file = download::open(path)?;
+        let file = open(path)?;
         let starts = std::iter::once(0)
             .chain(chunks.iter().scan(0, |end, chunk| {
                 *end += u64::from(chunk.length);

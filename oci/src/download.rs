@@ -6,13 +6,12 @@
 
 use crate::Digest;
 use crate::digest::hash_into;
-use crate::fetch::{Attempts, FetchError, Fetched, Progress, SHORT, Told, at, tell};
 use crate::manifest::Layer;
 use crate::source::{Source, chain};
+use crate::transfer::{Attempts, FetchError, Fetched, Progress, SHORT, Told, at, open, tell};
 use ring::digest::{Context, SHA256};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 /// How much is read at once.
@@ -28,19 +27,6 @@ struct Part {
     whole: bool,
     /// What was there before this run, and still is.
     kept: u64,
-}
-
-/// Opens the file of a layer to read and write, whatever it holds. A link in its place would lead the writing elsewhere,
-/// and is not followed; a device or a pipe has no end that could be found.
-pub(crate) fn open(path: &Path) -> Result<File, FetchError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.custom_flags(i32::from_ne_bytes(rustix::fs::OFlags::NOFOLLOW.bits().to_ne_bytes()));
-    let file = options.open(path).map_err(at("opening", path))?;
-    if !file.metadata().map_err(at("reading", path))?.is_file() {
-        return Err(at("opening", path)(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")));
-    }
-    Ok(file)
 }
 
 impl Part {

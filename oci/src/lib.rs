@@ -35,14 +35,16 @@ mod push;
 mod reference;
 pub mod signature;
 pub mod source;
+mod transfer;
 #[cfg(feature = "desk")]
 mod upload;
 mod verify;
 
 pub use chunks::{ChunkIndex, ChunksError};
+pub use delta::Seed;
 pub use digest::Digest;
 pub use evidence::Evidence;
-pub use fetch::{FetchError, Fetched, Progress, Seed, fetch_index, fetch_layer};
+pub use fetch::{fetch_index, fetch_layer};
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use layer::{FileName, Kind};
 #[cfg(feature = "desk")]
@@ -54,4 +56,5 @@ pub use pull::{PullError, Pulled, pull, verify};
 pub use push::{Artifact, PushError, Pushed, push};
 pub use reference::{Reference, ReferenceError};
 pub use source::{LayoutError, LayoutSource, RegistryError, RegistrySource, Source, SourceError};
+pub use transfer::{FetchError, Fetched, Progress};
 pub use verify::{Verified, VerifyError, verify_with};

@@ -6,8 +6,9 @@
 //!
 //! A file that is in the way is never replaced, unless it is already what would be put there.
 
-use crate::fetch::{FetchError, Progress, fetch_layer};
+use crate::fetch::fetch_layer;
 use crate::source::{RegistryError, RegistrySource, SourceError};
+use crate::transfer::{FetchError, Progress};
 use crate::verify::{VerifyError, verify_with};
 use crate::{Digest, Options, PublicKey, Reference, Verified};
 use std::fs::{self, File};

@@ -7,7 +7,7 @@
 //! It refuses extra arguments that could open a network or a second way into QEMU, and OEM strings that the
 //! firmware's tables can't hold.
 
-use crate::Accelerator;
+use crate::accelerator::Accelerator;
 use crate::disk::{Disk, escape_commas};
 use crate::nic::Nic;
 use crate::serial::Tee;

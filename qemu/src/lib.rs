@@ -39,6 +39,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod artifact;
 pub mod http;
 pub mod node;
 pub mod pcap;

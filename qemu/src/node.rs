@@ -3,17 +3,18 @@
 //! Both `cargo xtask run` and the gates boot nodes through this module, so what a gate proves is what a user gets. The
 //! machine-config is kept as JSON (which is YAML), so that a test can break one key of it and nothing else.
 
-use crate::release::Updates;
+use crate::artifact::ArtifactError;
 use crate::{Disk, Nic, Vm, VmBuilder, VmError};
 use astromesh_proto::control::{Check, Request, Response, Stage, Status};
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{Credentials, CredentialsError, GenOptions, generate};
 use astromeshctl::profile::{Profile, ProfileError};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+pub use crate::artifact::{GateImages, Image};
 
 /// Where the provider is, as seen from inside.
 pub const PROVIDER_INSIDE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 100), 443);
@@ -26,66 +27,12 @@ pub const CONTROL_PORT: u16 = astromesh_proto::control::DEFAULT_PORT;
 /// How long a node may take to be healthy. Emulated on a busy machine, the runtime's imports alone take half a minute.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(300);
 
-/// An image as `cargo xtask build` leaves it; all paths absolute.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Image {
-    /// The kernel.
-    pub kernel: PathBuf,
-    /// The initramfs.
-    pub initrd: PathBuf,
-    /// The `init` binary inside it.
-    pub init: PathBuf,
-    /// Kernel, initramfs and command line as one EFI program.
-    pub uki: PathBuf,
-    /// What firmware starts: it arms the watchdog and starts the boot loader.
-    pub preboot: PathBuf,
-    /// systemd-boot, which starts the UKI.
-    pub loader: PathBuf,
-    /// The disk: boot partition, two slots for root and hash tree, `/var`.
-    pub disk: PathBuf,
-    /// The root file system by itself.
-    pub root: PathBuf,
-    /// The hash tree by itself.
-    pub verity: PathBuf,
-    /// The tree the root was made from.
-    pub stage: PathBuf,
-    /// What is inside, with versions and licences.
-    pub manifest: PathBuf,
-    /// The root hash in hex.
-    pub root_hash: String,
-}
-
-/// What the gates boot: the release, and images that differ from it in one thing each.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct GateImages {
-    /// The release.
-    pub release: Image,
-    /// The release with a launcher that tells what it could do, and a file that nothing else reads.
-    pub probe: Image,
-    /// Where in the probe's root that file's content stands, in bytes.
-    pub cold_offset: u64,
-    /// The probe with the byte at that place changed, hash tree and root hash made anew.
-    pub consistent: Image,
-    /// The probe's root under the PARTUUIDs and the command line of another root hash.
-    pub mislabelled: Image,
-    /// Where the release lies in the formats of the clouds.
-    pub formats: PathBuf,
-    /// Older and newer releases, good and bad; built only for a gate that updates.
-    #[serde(default)]
-    pub updates: Option<Updates>,
-}
-
 /// A node could not be put together, or did not do what was waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// There is no image.
-    #[error("{path} can't be read ({cause}): run `cargo xtask build`")]
-    ReadImage {
-        /// Its description.
-        path: PathBuf,
-        /// Why.
-        cause: String,
-    },
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// The virtual machine failed.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -119,13 +66,6 @@ pub enum NodeError {
 }
 
 impl Image {
-    /// Reads a description.
-    pub fn load(path: &Path) -> Result<Self, NodeError> {
-        let read = |cause: String| NodeError::ReadImage { path: path.to_owned(), cause };
-        let bytes = std::fs::read(path).map_err(|error| read(error.to_string()))?;
-        serde_json::from_slice(&bytes).map_err(|error| read(error.to_string()))
-    }
-
     /// The kernel command line that goes with it.
     pub fn cmdline(&self) -> String {
         cmdline(&self.root_hash)

@@ -5,80 +5,30 @@
 //! itself is never edited: what we tune is done by the launcher.
 
 mod compile;
+mod error;
 mod skeleton;
 mod trim;
 
+pub use error::ClosureError;
 pub use skeleton::os_release;
 pub use trim::{Cut, TrimRules};
 
-use crate::cache::{Cache, CacheError};
-use crate::fetch::{self, FetchError};
-use crate::lock::{DebianLock, LockError, Purpose, PythonLock, source_dir};
+use crate::cache::Cache;
+use crate::fetch;
+use crate::lock::{DebianLock, Purpose, PythonLock};
 use crate::origins::{Origin, Recorder};
-use crate::run::{RunError, checked};
+use crate::run::checked;
+use crate::source::source_dir;
 use crate::tools::{Tools, unpack};
 use crate::tree;
+use error::write;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// Where the wheels are in the image.
 pub const SITE: &str = "usr/lib/astromesh/site";
 /// The files of the image in the order in which a boot first reads them.
 pub const HOT_FILES: &str = "usr/lib/astromesh/hot-files";
-
-/// The tree could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ClosureError {
-    /// A file of the tree.
-    #[error("{action} {path} failed ({source})")]
-    WriteTree {
-        /// What was being done.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// `trim.toml` is not what it should be.
-    #[error("rootfs/trim.toml is not valid: {0}")]
-    ParseTrim(String),
-    /// A rule that cuts nothing hides that its reason is gone.
-    #[error("rootfs/trim.toml: `{0}` matches nothing any more: remove the rule, or correct its pattern")]
-    MatchTrim(String),
-    /// A wheel that wants files outside of site-packages.
-    #[error("{0} installs files outside of site-packages (a .data directory): decide where they belong")]
-    PlaceWheel(PathBuf),
-    /// A path that two packages bring: the image holds one of them, and which is an accident of their order.
-    #[error(
-        "{path} is brought by {first:?} and again by {second:?}: cut one of them before it is unpacked, or drop the package"
-    )]
-    OwnFile {
-        /// The path in the image.
-        path: PathBuf,
-        /// Who brought it first.
-        first: Origin,
-        /// Who brought it again.
-        second: Origin,
-    },
-    /// A file whose origin no step told.
-    #[error(
-        "nothing says where {0} comes from: the step that made it must tell the recorder (rootfs/src/origins.rs)"
-    )]
-    FindOrigin(PathBuf),
-    /// A lock file.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A download.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// A tool.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// The cache.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-}
 
 /// The packages of an image, fetched.
 pub(crate) struct Sources<'a> {
@@ -179,15 +129,4 @@ fn install_launcher(stage: &Path) -> Result<(), ClosureError> {
         fs::copy(&from, &to).map_err(write("installing", &to))?;
     }
     Ok(())
-}
-
-/// Names the action and the path of an I/O error.
-fn write(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ClosureError {
-    let path = path.to_owned();
-    move |source| ClosureError::WriteTree { action, path, source }
-}
-
-/// A symbolic link of the tree.
-fn link(target: &str, path: &Path) -> Result<(), ClosureError> {
-    symlink(target, path).map_err(write("linking", path))
 }

@@ -4,8 +4,8 @@
 //! ready, and each file that it opened and that lies in the tree is kept once. The list is data: a stale entry costs a
 //! few bytes read in vain, a missing one a read that waits, and neither changes what the node does.
 
-use crate::lock::source_dir;
 use crate::run::RunError;
+use crate::source::source_dir;
 use crate::tools::through_linker;
 use std::collections::BTreeSet;
 use std::fs;

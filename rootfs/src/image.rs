@@ -7,9 +7,10 @@ use crate::cache::{Cache, CacheError, at, sha256_hex};
 use crate::closure::{self, ClosureError, Sources};
 use crate::components::{Components, components};
 use crate::erofs::{ErofsError, ErofsOptions};
-use crate::lock::{DebianLock, LockError, PythonLock, source_dir};
+use crate::lock::{DebianLock, LockError, PythonLock};
 use crate::manifest::{self, Manifest};
-use crate::origins::{Origins, Recorder};
+use crate::origins::{OriginError, Origins, Recorder};
+use crate::source::source_dir;
 use crate::tools::{ToolError, Tools};
 use crate::tree;
 use std::fmt::Write as _;
@@ -39,6 +40,9 @@ pub enum BuildError {
     /// The tree.
     #[error(transparent)]
     Closure(#[from] ClosureError),
+    /// The record of who brought what.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// The image.
     #[error(transparent)]
     Erofs(#[from] ErofsError),

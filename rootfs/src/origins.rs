@@ -6,8 +6,7 @@
 //!
 //! It refuses to guess: a path that two packages bring is an error, not the later one's.
 
-use crate::cache::{at, hex};
-use crate::closure::ClosureError;
+use crate::cache::{CacheError, at, hex};
 use crate::tree;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
@@ -18,6 +17,31 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// Where the files of a tree come from could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// A path that two packages bring: the image holds one of them, and which is an accident of their order.
+    #[error(
+        "{path} is brought by {first:?} and again by {second:?}: cut one of them before it is unpacked, or drop the package"
+    )]
+    OwnFile {
+        /// The path in the image.
+        path: PathBuf,
+        /// Who brought it first.
+        first: Origin,
+        /// Who brought it again.
+        second: Origin,
+    },
+    /// A file whose origin no step told.
+    #[error(
+        "nothing says where {0} comes from: the step that made it must tell the recorder (rootfs/src/origins.rs)"
+    )]
+    FindOrigin(PathBuf),
+    /// A file of the tree.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
 
 /// Who brought a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,21 +123,21 @@ impl<'a> Recorder<'a> {
 
     /// Everything that appeared or was rewritten since the last call was brought by `origin`. For unpacking only: what
     /// comes later rewrites files on purpose.
-    pub(crate) fn unpacked(&mut self, origin: &Origin) -> Result<(), ClosureError> {
+    pub(crate) fn unpacked(&mut self, origin: &Origin) -> Result<(), OriginError> {
         for (path, metadata) in files(self.stage)? {
             let stamp = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
             if self.seen.insert(path.clone(), stamp) == Some(stamp) {
                 continue;
             }
             if let Some(first) = self.origins.insert(path.clone(), origin.clone()) {
-                return Err(ClosureError::OwnFile { path, first, second: origin.clone() });
+                return Err(OriginError::OwnFile { path, first, second: origin.clone() });
             }
         }
         Ok(())
     }
 
     /// What has no origin yet was made by this project.
-    pub(crate) fn generated(&mut self) -> Result<(), ClosureError> {
+    pub(crate) fn generated(&mut self) -> Result<(), OriginError> {
         for (path, _) in files(self.stage)? {
             self.origins.entry(path).or_insert(Origin::Ours);
         }
@@ -121,7 +145,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Byte code without an origin has its source's.
-    pub(crate) fn compiled(&mut self) -> Result<(), ClosureError> {
+    pub(crate) fn compiled(&mut self) -> Result<(), OriginError> {
         for (path, _) in files(self.stage)? {
             if path.extension().is_some_and(|extension| extension == "pyc")
                 && !self.origins.contains_key(&path)
@@ -135,16 +159,16 @@ impl<'a> Recorder<'a> {
     }
 
     /// Fails where a file has no origin: after compiling, so that [`Self::generated`] can't adopt a stray one.
-    pub(crate) fn complete(&self) -> Result<(), ClosureError> {
+    pub(crate) fn complete(&self) -> Result<(), OriginError> {
         let stray = files(self.stage)?.find(|(path, _)| !self.origins.contains_key(path));
-        stray.map_or(Ok(()), |(path, _)| Err(ClosureError::FindOrigin(path)))
+        stray.map_or(Ok(()), |(path, _)| Err(OriginError::FindOrigin(path)))
     }
 
     /// The record of what is in the tree now. A file without an origin is an error.
-    pub(crate) fn finish(mut self) -> Result<Origins, ClosureError> {
+    pub(crate) fn finish(mut self) -> Result<Origins, OriginError> {
         let mut record = Origins::default();
         for (path, metadata) in files(self.stage)? {
-            let origin = self.origins.remove(&path).ok_or_else(|| ClosureError::FindOrigin(path.clone()))?;
+            let origin = self.origins.remove(&path).ok_or_else(|| OriginError::FindOrigin(path.clone()))?;
             let file = self.stage.join(&path);
             let sums = Sums::of_path(&file).map_err(at("reading", &file))?;
             let link = metadata.is_symlink().then(|| fs::read_link(&file)).transpose();
@@ -155,7 +179,7 @@ impl<'a> Recorder<'a> {
     }
 }
 
-fn files(stage: &Path) -> Result<impl Iterator<Item = (PathBuf, fs::Metadata)>, ClosureError> {
+fn files(stage: &Path) -> Result<impl Iterator<Item = (PathBuf, fs::Metadata)>, OriginError> {
     let entries = tree::walk(stage).map_err(at("searching", stage))?;
     Ok(entries.into_iter().filter(|entry| !entry.metadata.is_dir()).map(|entry| (entry.path, entry.metadata)))
 }
@@ -205,9 +229,9 @@ mod tests {
         recorder.unpacked(&debian("a")).unwrap();
         fs::write(stage.path().join("stray.pyc"), "1").unwrap();
         recorder.compiled().unwrap();
-        assert!(matches!(recorder.complete(), Err(ClosureError::FindOrigin(_))));
+        assert!(matches!(recorder.complete(), Err(OriginError::FindOrigin(_))));
         let refused = recorder.finish();
-        assert!(matches!(refused, Err(ClosureError::FindOrigin(path)) if path == Path::new("stray.pyc")));
+        assert!(matches!(refused, Err(OriginError::FindOrigin(path)) if path == Path::new("stray.pyc")));
     }
 
     #[test]
@@ -221,6 +245,6 @@ mod tests {
         fs::remove_file(&file).unwrap();
         fs::write(stage.path().join("holds-the-inode"), "1").unwrap();
         fs::write(&file, "2").unwrap();
-        assert!(matches!(recorder.unpacked(&debian("c")), Err(ClosureError::OwnFile { .. })));
+        assert!(matches!(recorder.unpacked(&debian("c")), Err(OriginError::OwnFile { .. })));
     }
 }

@@ -12,24 +12,28 @@
 //!
 //! Source: include/uapi/linux/dm-ioctl.h, drivers/md/dm-ioctl.c; `dmsetup(8)`.
 
+mod control;
+mod error;
 mod ioctl;
 mod message;
+mod name;
 
-use core::{fmt, fmt::Write, str::FromStr};
-use std::io;
+use core::fmt::Write;
 
-use rustix::io::Errno;
 use uuid::Uuid;
 
-pub use self::message::AnswerError;
+pub use self::{
+    control::CONTROL,
+    error::DeviceError,
+    message::AnswerError,
+    name::{DeviceName, DeviceNameError},
+};
 use self::{
+    control::{Command, Control},
     ioctl::ControlNode,
     message::{ACTIVE_PRESENT, Message, READ_ONLY, STATUS_TABLE, SUSPENDED},
 };
-use crate::table::{DeviceNumber, TARGET, TableError, Verdict, VerityTable};
-
-/// Where the kernel's devtmpfs puts device-mapper's control node.
-pub const CONTROL: &str = "/dev/mapper/control";
+use crate::table::{DeviceNumber, TARGET, Verdict, VerityTable};
 
 /// An open verity device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,67 +88,6 @@ pub struct Status {
     pub suspended: bool,
     /// The live table: compare its root hash with the signed one.
     pub table: VerityTable,
-}
-
-/// Name of a device: 1 to 32 of `a-z A-Z 0-9 . _ -`, and none of the three names that device-mapper keeps for itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DeviceName(heapless::String<{ DeviceName::MAX }>);
-
-impl DeviceName {
-    /// Longest name. Our own limit, a quarter of the kernel's: an error carries its device's name inline.
-    pub const MAX: usize = 32;
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for DeviceName {
-    type Err = DeviceNameError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if matches!(text, "" | "." | ".." | "control") || !text.bytes().all(plain) {
-            return Err(DeviceNameError);
-        }
-        text.try_into().map(Self).map_err(|_| DeviceNameError)
-    }
-}
-
-impl fmt::Display for DeviceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for DeviceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DeviceName({self})")
-    }
-}
-
-/// Text that can't name a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("device name refused: use 1 to 32 letters, digits, dots, underscores or dashes")]
-pub struct DeviceNameError;
-
-/// What device-mapper is asked; the numbers of its commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Command {
-    Version = 0,
-    DeviceCreate = 3,
-    DeviceRemove = 4,
-    /// Without [`SUSPENDED`] in the flags, this resumes, and so makes the loaded table live.
-    DeviceSuspend = 6,
-    TableLoad = 9,
-    TableStatus = 12,
-}
-
-/// Who answers: the kernel, or in the tests a table of answers.
-trait Control {
-    fn call(&self, command: Command, message: &mut Message) -> Result<(), Errno>;
 }
 
 fn open_control() -> Result<ControlNode, DeviceError> {
@@ -230,117 +173,6 @@ fn status(control: &impl Control, name: &DeviceName) -> Result<Status, DeviceErr
         suspended: seen.flags() & SUSPENDED != 0,
         table,
     })
-}
-
-/// Why device-mapper did not do what it was asked, and on which device.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// The control node is not there.
-    #[error(
-        "{CONTROL} is missing; mount devtmpfs on /dev first, and build the kernel with CONFIG_BLK_DEV_DM=y"
-    )]
-    MissingControlNode,
-    /// The control node is there but not openable.
-    #[error("opening {CONTROL} failed: {0}; it takes root")]
-    OpenControlNode(#[source] io::Error),
-    /// Something else lies at the control node's path.
-    #[error(
-        "{CONTROL} is not character device 10:236; something replaced it, so check what is mounted on /dev"
-    )]
-    ForeignControlNode,
-    /// The kernel speaks another version, or refuses the caller.
-    #[error(
-        "device-mapper refused interface version 4.0.0: {source} (it speaks {}.{}.{}); it takes CAP_SYS_ADMIN",
-        kernel[0], kernel[1], kernel[2]
-    )]
-    CheckVersion {
-        /// The kernel's version, or our own when it did not answer.
-        kernel: [u32; 3],
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// The table can't be written down.
-    #[error("describing verity device {name} failed: {source}")]
-    DescribeTable {
-        /// The device.
-        name: DeviceName,
-        /// What is wrong with the table.
-        source: TableError,
-    },
-    /// `DM_DEV_CREATE` failed.
-    #[error("creating device {name} failed: {source}; if it exists already, remove it first")]
-    CreateDevice {
-        /// The device.
-        name: DeviceName,
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// `DM_TABLE_LOAD` failed: the kernel does not accept the table (or its signature).
-    #[error(
-        "loading the verity table of {name} failed: {source}; the reason is in the kernel log, in a line with \"verity\""
-    )]
-    LoadTable {
-        /// The device.
-        name: DeviceName,
-        /// What the kernel said; `ENOKEY` and `EKEYREJECTED` are about the signature.
-        source: Errno,
-    },
-    /// `DM_DEV_SUSPEND` without its flag failed.
-    #[error(
-        "making verity device {name} live failed: {source}; the reason is in the kernel log, in a line with \"device-mapper\""
-    )]
-    ResumeDevice {
-        /// The device.
-        name: DeviceName,
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// Every call succeeded, yet the device has no live table or takes writes.
-    #[error("verity device {name} is not live and read-only (flags {flags:#x}); do not use it, reboot")]
-    NotLive {
-        /// The device.
-        name: DeviceName,
-        /// The kernel's flags.
-        flags: u32,
-    },
-    /// `DM_TABLE_STATUS` failed.
-    #[error("reading the status of device {name} failed: {source}; is it open under this name?")]
-    ReadStatus {
-        /// The device.
-        name: DeviceName,
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// The answer is not one live verity target.
-    #[error("reading the status of device {name} failed: {source}")]
-    ReadAnswer {
-        /// The device.
-        name: DeviceName,
-        /// What is wrong with the answer.
-        source: AnswerError,
-    },
-    /// The answer's text is not what this project sets.
-    #[error("reading the status of device {name} failed: {source}")]
-    ParseAnswer {
-        /// The device.
-        name: DeviceName,
-        /// What is wrong with the text.
-        source: TableError,
-    },
-    /// Between two questions, another device took the name.
-    #[error("device {name} was replaced while its status was read; ask again")]
-    Replaced {
-        /// The device.
-        name: DeviceName,
-    },
-    /// `DM_DEV_REMOVE` failed.
-    #[error("removing device {name} failed: {source}; unmount what is on it first")]
-    RemoveDevice {
-        /// The device.
-        name: DeviceName,
-        /// What the kernel said.
-        source: Errno,
-    },
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub mod grow;
 pub mod layout;
 pub mod root_hash;
 pub mod salt;
+mod sizes;
 pub mod superblock;
 pub mod table;
 
@@ -45,15 +46,9 @@ pub use device::{Device, DeviceName};
 pub use find::{Gpt, SectorSize};
 pub use root_hash::{PartitionUuids, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, partition_uuids};
 pub use salt::Salt;
+pub use sizes::{BLOCK_SIZE, DIGEST_SIZE};
 pub use superblock::Superblock;
 pub use table::{DeviceNumber, OnCorruption, SignatureKey, Verdict, VerityTable};
 #[cfg(feature = "format")]
 pub use tree::format;
 pub use uuid::Uuid;
-
-/// Bytes in a data block and in a hash block. The only size accepted: it is the page size of the machines the image
-/// runs on, and a larger block would make each random read hash more than it needs.
-pub const BLOCK_SIZE: usize = 4096;
-
-/// Bytes in a SHA-256 digest.
-pub const DIGEST_SIZE: usize = 32;

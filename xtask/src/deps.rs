@@ -1,6 +1,6 @@
 //! What the host lacks, installed by its own package manager, each with its reason.
 
-use crate::image::FIRMWARE;
+use crate::compile::FIRMWARE;
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};

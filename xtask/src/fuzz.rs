@@ -3,7 +3,7 @@
 //! The targets are libFuzzer's, as `cargo fuzz` has them. Its nightly compiler is needed for the sanitizers alone, and the
 //! code under test has no `unsafe`; what guides the search, counting edges and comparisons, the stable compiler does too.
 
-use crate::{deps, image, project};
+use crate::{compile, deps, project};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
@@ -83,8 +83,8 @@ fn build(place: &Path) -> Result<PathBuf> {
     let folder = project().join("target/fuzz");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(place).args(["build", "--release"]).env("RUSTFLAGS", COVERAGE);
-    image::build_for(image::TARGET, &folder, &mut cargo)?;
-    Ok(folder.join(image::TARGET).join("release"))
+    compile::build_for(compile::TARGET, &folder, &mut cargo)?;
+    Ok(folder.join(compile::TARGET).join("release"))
 }
 
 /// Runs one target on what earlier runs found and on what it thinks of. The twin's defect must be found, and no other.

@@ -4,14 +4,20 @@
 //! here runs on the node.
 
 mod bench;
+mod bytes;
+mod cargo;
+mod compile;
 mod deps;
 mod formats;
 mod fuzz;
 mod hardening;
 mod image;
+#[cfg(test)]
+mod imports;
 mod initrd;
 mod lanes;
 mod progress;
+mod project;
 mod push;
 mod repro;
 mod run;
@@ -19,6 +25,7 @@ mod sbom;
 mod size;
 #[cfg(test)]
 mod specification;
+mod statistics;
 mod steps;
 mod test;
 mod updates;
@@ -27,6 +34,7 @@ mod variants;
 use anyhow::Result;
 use astromesh_rootfs::lock::DebianLock;
 use clap::{Parser, Subcommand};
+use project::project;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,7 +117,7 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Size(arguments) => size::report(&arguments),
         Command::Sbom => {
             deps::install()?;
-            sbom::check()
+            sbom::check::check()
         }
         Command::Hardening => {
             deps::install()?;
@@ -124,7 +132,7 @@ fn carry_out(command: Command) -> Result<()> {
             deps::install()?;
             let progress = progress::Progress::new();
             let cache = astromesh_rootfs::Cache::open(&astromesh_rootfs::Cache::default_path()?)?;
-            astromesh_rootfs::lock::update(&cache, &|text| progress.note(text))?;
+            astromesh_rootfs::relock::update(&cache, &|text| progress.note(text))?;
             progress.note("asking for the newest emulator, registry and registry's clients");
             lock_tools(&cache, astromesh_qemu::emulator::LOCK)?;
             lock_tools(&cache, "oci/tests/tools.lock")?;
@@ -144,9 +152,4 @@ fn lock_tools(cache: &astromesh_rootfs::Cache, path: &str) -> Result<()> {
     let mut lock = DebianLock::parse(&std::fs::read_to_string(&path)?)?;
     astromesh_rootfs::renew_tools(cache, astromesh_rootfs::SUITE, &mut lock)?;
     Ok(std::fs::write(path, lock.render())?)
-}
-
-/// The project's folder.
-fn project() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap_or_else(|_| PathBuf::from("."))
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: from source to an agent's answer.
 
-use crate::{deps, image};
+use crate::{cargo, deps, image};
 use anyhow::{Context as _, Result, bail};
 use astromesh_qemu::node::{self, Delivery, Node, Setup};
 use astromesh_qemu::provider::Provider;
@@ -59,7 +59,7 @@ pub fn once() -> Result<()> {
 pub fn run(arguments: &RunArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
-    crate::test::build_relay()?;
+    cargo::build_relay()?;
     let relay = relay_path()?;
     let interrupted = interrupts()?;
     let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;

@@ -1,6 +1,7 @@
 //! What the image weighs, against `size-budget.toml` and against the last saved figures.
 
-use crate::{image, project, variants};
+use crate::bytes::incompressible;
+use crate::{image, project};
 use anyhow::{Context as _, Result, bail};
 use astromesh_qemu::node::Image;
 use astromesh_rootfs::{Components, RootImage, components, variant};
@@ -96,7 +97,7 @@ pub fn demand_refusal(image: &Image, bytes: usize) -> Result<()> {
         components: Components::default(),
     };
     let out = project().join("out/oversized");
-    let root = variant::with_file(&base, &variants::incompressible(bytes), &out)?;
+    let root = variant::with_file(&base, &incompressible(bytes), &out)?;
     let larger = Image { root: root.erofs, ..image.clone() };
     let (budget, sizes) = (budget()?, measure(&larger, root.components)?);
     let before = measure(image, components(&image.stage)?)?;

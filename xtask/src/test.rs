@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it fails fastest; and gates by themselves.
 
+use crate::cargo::{build_relay, cargo, status};
+use crate::compile;
 use crate::fuzz::{self, FuzzArguments};
 use crate::lanes::{self, Ran, Saved};
 use crate::repro::{self, ReproArguments};
@@ -34,7 +36,8 @@ pub fn everything(arguments: &TestArguments) -> Result<()> {
     steps.step("format", || cargo(&["fmt", "--all", "--check"]))?;
     steps.step("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
-        let firmware = ["--package", image::PREBOOT, "--features", "firmware", "--target", image::FIRMWARE];
+        let firmware =
+            ["--package", compile::PREBOOT, "--features", "firmware", "--target", compile::FIRMWARE];
         cargo(&[&["clippy", "--locked", "--quiet"], &firmware[..], &["--", "-D", "warnings"]].concat())
     })?;
     steps.step("licences, sources, bans", deny)?;
@@ -53,7 +56,7 @@ pub fn everything(arguments: &TestArguments) -> Result<()> {
         cargo(&["run", "--release", "--locked", "--quiet", "-p", "astromesh-verity", "--example", "race"])
     })?;
     steps.step("fuzz targets", || fuzz::run(&FuzzArguments::default()))?;
-    steps.step("bill of materials", sbom::check)?;
+    steps.step("bill of materials", sbom::check::check)?;
     steps.step("kernel hardening", hardening::check)?;
     steps.step("size", || {
         size::report(&SizeArguments::default())?;
@@ -184,21 +187,4 @@ fn machines_at_once() -> usize {
         .ok()
         .and_then(|lanes| lanes.parse().ok())
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
-}
-
-/// Builds the program that carries a guest's connections: cargo builds a binary of another package only when asked.
-pub fn build_relay() -> Result<()> {
-    cargo(&["build", "--quiet", "--locked", "--package", "astromesh-qemu", "--bin", "astromesh-relay"])
-}
-
-fn cargo(arguments: &[&str]) -> Result<()> {
-    status(Command::new(env!("CARGO")).current_dir(project()).args(arguments))
-}
-
-fn status(command: &mut Command) -> Result<()> {
-    let status = command.stdin(std::process::Stdio::null()).status().context("cargo can't be started")?;
-    if !status.success() {
-        bail!("cargo ended with {status}");
-    }
-    Ok(())
 }

@@ -4,8 +4,9 @@
 //! They are cheap: all but the last three have a root of a few files, which is cached, and share the release's kernel and
 //! `init`. What is wrong with one is one line of [`build`].
 
+use crate::bytes::{find, incompressible};
+use crate::compile::{build_preboot, build_static};
 use crate::image::{self, Parts};
-use crate::variants::{find, incompressible};
 use crate::{initrd, project};
 use anyhow::{Context as _, Result, bail};
 use astromesh_qemu::node::Image;
@@ -25,7 +26,7 @@ const SEED_BYTES: usize = 16 * 4096;
 /// Builds them around the release, whose root is `base`.
 pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     let out = project().join("out/updates");
-    let program = image::build_static("astromesh-stand-in", None)?;
+    let program = build_static("astromesh-stand-in", None)?;
     let seed = incompressible(SEED_BYTES);
     let stand_in = |behaviour: &str, version: &str, name: &str| -> Result<RootImage> {
         let stand_in = variant::StandIn { program: &program, behaviour, seed: &seed };
@@ -48,10 +49,10 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     let newer = make("newer", NEWER, kernel, plain, &newer)?;
     // Outside of its root the stand-in ends at once, which is what this PID 1 is to do.
     let panic = packed(&out.join("panic"), &program)?;
-    let hang = packed(&out.join("hang"), &image::build_static("init", Some("hang-early"))?)?;
-    let keeps = packed(&out.join("unhealthy-kept"), &image::build_static("init", Some("bless-always"))?)?;
+    let hang = packed(&out.join("hang"), &build_static("init", Some("hang-early"))?)?;
+    let keeps = packed(&out.join("unhealthy-kept"), &build_static("init", Some("bless-always"))?)?;
     let broken = damaged_kernel(kernel, &out.join("no-kernel"))?;
-    let believing = image::build_static("init", Some("believe-anyone"))?;
+    let believing = build_static("init", Some("believe-anyone"))?;
     let parts = Parts { version: OLD, ..Parts::of(&release.kernel, &believing, &old) };
     fs::create_dir_all(out.join("believing")).context("out/updates/believing can't be made")?;
     let believing = image::assemble(&out.join("believing"), &parts)?;
@@ -65,7 +66,7 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
         crash: make("crash", NEW, kernel, plain, &crash)?,
         panic: make("panic", NEW, kernel, &panic, &root)?,
         hang: make("hang", NEW, kernel, &hang, &root)?,
-        impatient_preboot: image::build_preboot(Some("short-watchdog"))?,
+        impatient_preboot: build_preboot(Some("short-watchdog"))?,
         no_kernel: make("no-kernel", NEW, &broken, plain, &root)?,
         corrupt: Release { root: corrupt(&root.erofs, &seed, &out.join("corrupt"))?, ..healthy.clone() },
         swapped: Release { verity: newer.verity.clone(), ..healthy.clone() },

@@ -1,13 +1,13 @@
 //! Images that are wrong, or talkative, on purpose: what the gates boot beside the release. Described in
 //! `out/gate.json`.
 
+use crate::bytes::{find, incompressible};
 use crate::image::{self, Parts};
 use crate::{formats, project, updates};
 use anyhow::{Context as _, Result};
 use astromesh_qemu::node::{GateImages, Image};
 use astromesh_rootfs::{Components, RootImage, variant};
 use std::fs;
-use std::path::Path;
 
 /// Length of the file that nobody reads: a few blocks.
 const COLD_BYTES: usize = 16 * 4096;
@@ -55,29 +55,4 @@ pub fn build(release: &Image, with_updates: bool) -> Result<GateImages> {
     fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?)
         .context("out/gate.json can't be written")?;
     Ok(images)
-}
-
-/// Bytes that no compression shrinks, so that they stand in the image as they are.
-pub fn incompressible(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    (0..length)
-        .map(|_| {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_be_bytes()[3]
-        })
-        .collect()
-}
-
-/// Where the middle of `content` stands in the file.
-pub fn find(image: &Path, content: &[u8]) -> Result<usize> {
-    let bytes = fs::read(image)?;
-    let middle = content.len() / 2;
-    let needle = &content[middle..middle + 64];
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
-        .with_context(|| format!("the incompressible file is not in {} as it is", image.display()))
 }

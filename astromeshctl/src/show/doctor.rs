@@ -1,6 +1,6 @@
 //! `doctor`: every check, the red ones with what to do.
 
-use super::{Look, all_green, cell, table};
+use super::look::{Look, cell, table};
 use astromesh_proto::control::Check;
 use comfy_table::{Cell, Color};
 
@@ -18,4 +18,9 @@ pub fn doctor(checks: &[Check], look: Look) -> String {
         (false, red) => format!("{red} of {} checks red", checks.len()),
     };
     format!("{rows}\n{sum}\n")
+}
+
+/// Whether every check is green; no check at all is not green.
+pub fn all_green(checks: &[Check]) -> bool {
+    !checks.is_empty() && checks.iter().all(|check| check.ok)
 }

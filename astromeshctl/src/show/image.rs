@@ -1,6 +1,6 @@
 //! `image pull` and `image verify`: what an image is and who signed it.
 
-use super::{Look, cell, json, table};
+use super::look::{Look, cell, json, table};
 use astromesh_oci::{Digest, Kind, Reference, Verified};
 use comfy_table::{Cell, CellAlignment};
 use serde::Serialize;

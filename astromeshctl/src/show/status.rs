@@ -1,6 +1,6 @@
 //! `status`: who a node is and how it is.
 
-use super::{Look, cell, table};
+use super::look::{Look, cell, table};
 use crate::terminal::clean;
 use astromesh_proto::control::{Mode, Status};
 use comfy_table::{Cell, CellAlignment, Color};

@@ -2,8 +2,8 @@
 //!
 //! Plain text building; every string of a node is cleaned and escaped, so that a note can't become markup.
 
+use super::look::{milliseconds, outcome};
 use super::timeline::span;
-use super::{milliseconds, outcome};
 use crate::terminal::clean;
 use astromesh_proto::control::{Outcome, Stage};
 use std::fmt::Write;

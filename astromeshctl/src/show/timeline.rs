@@ -1,6 +1,6 @@
 //! `boot`: the stages on one time line, each bar where and as long as the stage was.
 
-use super::{Look, cell, milliseconds, outcome, table};
+use super::look::{Look, cell, milliseconds, outcome, table};
 use astromesh_proto::control::Stage;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, Width};
 

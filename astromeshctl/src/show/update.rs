@@ -1,6 +1,6 @@
 //! `update status`, `update check`, `update history`: slots, releases and how attempts ended.
 
-use super::{Look, cell, table};
+use super::look::{Look, cell, table};
 use crate::terminal::clean;
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::date::utc;

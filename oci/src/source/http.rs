@@ -5,6 +5,7 @@
 //! credentials to another host, never more than a few times. Every exchange has limits on its time, and a limit on each
 //! wait for the next byte.
 
+use super::error::{chain, short};
 use crate::SourceOptions;
 use crate::reference::is_loopback;
 use std::sync::Arc;
@@ -111,13 +112,13 @@ pub(super) fn get(
             request = request.header(AUTHORIZATION, value);
         }
         let request = request.config().timeout_global(question.small.then_some(EXCHANGE)).build();
-        let answer = request.call().map_err(|error| Failure::Broken(super::chain(&error)))?;
+        let answer = request.call().map_err(|error| Failure::Broken(chain(&error)))?;
         if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(answer);
         }
         let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("");
         at = redirect(plain, &at, location)
-            .ok_or_else(|| Failure::Refused(format!("it sends on to {:?}", super::short(location))))?;
+            .ok_or_else(|| Failure::Refused(format!("it sends on to {:?}", short(location))))?;
     }
     Err(Failure::Refused(format!("it sends on more than {MAX_REDIRECTS} times")))
 }

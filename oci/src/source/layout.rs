@@ -5,7 +5,8 @@
 //! directories alone, no link is followed below the directory, every file that is kept has a bound. A tag that two
 //! manifests have is refused.
 
-use super::{Blob, Source, SourceError};
+use super::error::{LayoutError, SourceError};
+use super::repository::{Blob, Source};
 use crate::manifest::Descriptor;
 use crate::{Digest, Patience};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
@@ -25,45 +26,6 @@ const VERSION: &str = "1.0.0";
 const MAX_MARK: usize = 4096;
 /// An index has about 300 bytes for each of its manifests.
 const MAX_INDEX: usize = 1024 * 1024;
-
-/// A directory is no OCI image layout, or not one that can be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
-    /// A file of it can't be read.
-    #[error("can't read {path} ({source}): is it an OCI image layout, copied completely and without links?")]
-    ReadFile {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file of it is something else.
-    #[error(
-        "{path} is not what an OCI image layout holds ({cause}): write it anew, as with `oras cp --to-oci-layout`"
-    )]
-    Parse {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: String,
-    },
-    /// More than can be right.
-    #[error("{path} has more than {limit} bytes where fewer were expected: it can't be used")]
-    Bound {
-        /// Which.
-        path: PathBuf,
-        /// How many were expected at most.
-        limit: usize,
-    },
-    /// Two manifests of one name.
-    #[error("{path} names more than one manifest {name:?}: remove all but one, or name a digest")]
-    Decide {
-        /// The directory.
-        path: PathBuf,
-        /// The name.
-        name: String,
-    },
-}
 
 /// A directory with an OCI image layout.
 pub struct LayoutSource {

@@ -3,10 +3,11 @@
 //! HTTPS, and plain HTTP with this machine. Who asks is told only when the registry wants to know, and only to it and to
 //! the realm that it names for tokens.
 
+use super::error::{RegistryError, SourceError, chain, short};
 use super::http::{self, Failure, Plain, Question};
 use super::pace::Paced;
+use super::repository::{Blob, Source};
 use super::token::{self, Challenge};
-use super::{Blob, Source, SourceError, short};
 use crate::{Digest, Patience, Reference, SourceOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,53 +20,6 @@ use ureq::{Agent, Body};
 const MAX_COMPLAINT: u64 = 4096;
 /// Blobs have no type that is asked for.
 const ANY: &str = "*/*";
-
-/// A registry could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// This side is not ready.
-    #[error(
-        "no connection can be made from here: {0}; give certificates (at a desk: the package ca-certificates)"
-    )]
-    Prepare(String),
-    /// No connection, or none that lasts.
-    #[error("can't reach the registry {registry}: {cause}; is it running, and is its address right?")]
-    Reach {
-        /// The registry.
-        registry: String,
-        /// Why.
-        cause: String,
-    },
-    /// Not let in.
-    #[error(
-        "the registry {registry} refuses access: {cause}; give it an account that may do this (at a desk: \
-         ASTROMESH_REGISTRY_USER and ASTROMESH_REGISTRY_PASSWORD)"
-    )]
-    Authenticate {
-        /// The registry.
-        registry: String,
-        /// Why.
-        cause: String,
-    },
-    /// A failure on its side.
-    #[error("the registry {registry} did not do what was asked ({cause}): try again, or read its log")]
-    Answer {
-        /// The registry.
-        registry: String,
-        /// What it said.
-        cause: String,
-    },
-    /// More than can be right.
-    #[error(
-        "the registry {registry} answers with more than {limit} bytes where fewer were expected: it can't be used"
-    )]
-    Bound {
-        /// The registry.
-        registry: String,
-        /// How many were expected at most.
-        limit: usize,
-    },
-}
 
 /// One repository of a registry.
 pub struct RegistrySource {
@@ -171,7 +125,7 @@ impl RegistrySource {
     fn bounded(&self, answer: &mut Response<Body>, limit: usize) -> Result<Vec<u8>, RegistryError> {
         let mut bytes = Vec::new();
         let read = answer.body_mut().as_reader().take(limit as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| self.reach(&super::chain(&error)))?;
+        read.map_err(|error| self.reach(&chain(&error)))?;
         if bytes.len() > limit {
             return Err(RegistryError::Bound { registry: self.name(), limit });
         }

@@ -3,9 +3,10 @@
 //! httparse reads the head; the body is counted by `Content-Length`. It refuses chunked requests (411): the
 //! runtime's client never sends them, and what isn't parsed can't be parsed wrongly.
 
-use super::BODY_LIMIT;
 use std::io::{self, Read, Write};
 
+/// The largest request body: many times a long conversation.
+pub const BODY_LIMIT: usize = 4 << 20;
 /// The largest head: a few times what a client with many headers sends.
 const HEAD_LIMIT: usize = 16 << 10;
 const HEADERS: usize = 64;

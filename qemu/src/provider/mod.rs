@@ -9,9 +9,12 @@
 //! than [`CONNECTIONS`] connections at a time.
 
 mod answers;
+mod error;
 mod message;
 mod tls;
 
+pub use error::ProviderError;
+pub use message::BODY_LIMIT;
 pub use tls::Certificates;
 
 use crate::provider::message::{Exchange, ReadError};
@@ -24,37 +27,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The largest request body: many times a long conversation.
-pub const BODY_LIMIT: usize = 4 << 20;
 /// Connections served at one time; the runtime keeps a handful.
 pub const CONNECTIONS: usize = 64;
 /// A kept-alive connection that is silent for this long is closed; longer than any pause inside a test.
 const IDLE: Duration = Duration::from_mins(5);
 /// Requests remembered; the oldest go first.
 const REMEMBERED: usize = 1024;
-
-/// Why there is no provider.
-#[derive(Debug, thiserror::Error)]
-pub enum ProviderError {
-    /// The certificates failed.
-    #[error(
-        "cannot make the provider's certificates: {reason}. Check that each name is a DNS name or an address"
-    )]
-    MakeCertificates {
-        /// What is wrong.
-        reason: String,
-    },
-    /// The port is taken.
-    #[error(
-        "cannot listen on 127.0.0.1:{port} for the provider: {source}. Another program may have taken the port"
-    )]
-    Listen {
-        /// The port; 0 is any.
-        port: u16,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
 
 /// One request, as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]

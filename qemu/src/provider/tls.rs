@@ -4,7 +4,7 @@
 //! authority, and key identifiers on both. They are valid for centuries, because a guest's clock may be wrong
 //! and this provider doesn't test that.
 
-use super::ProviderError;
+use super::error::ProviderError;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,

@@ -8,7 +8,7 @@
 //!
 //! One process, since the marshalled form depends on what else the process has interned.
 
-use super::{ClosureError, write};
+use super::error::{ClosureError, write};
 use crate::run::checked;
 use crate::tools::Tools;
 use crate::tree;

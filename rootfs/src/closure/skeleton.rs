@@ -2,8 +2,9 @@
 //!
 //! There is no `machine-id` and no `hostname` file: both belong to a node, and the root is the same on each of them.
 
-use super::{ClosureError, link, write};
+use super::error::{ClosureError, write};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// Merged `/usr`: the old names are links.
@@ -65,6 +66,11 @@ pub(super) fn write_to(stage: &Path, version: &str) -> Result<(), ClosureError> 
         fs::write(&path, text).map_err(write("writing", &path))?;
     }
     Ok(())
+}
+
+/// A symbolic link of the tree.
+fn link(target: &str, path: &Path) -> Result<(), ClosureError> {
+    symlink(target, path).map_err(write("linking", path))
 }
 
 /// os-release(5). `IMAGE_VERSION` is what `systemd-sysupdate pending` compares, and what its `%A` stands for.

@@ -3,8 +3,8 @@
 //! A rule cuts files, never "everything but": a file that a new version of a package adds stays in until somebody
 //! decides. A rule that matches nothing fails the build, so the file never holds a reason that no longer applies.
 
-use super::{ClosureError, write};
-use crate::lock::source_dir;
+use super::error::{ClosureError, write};
+use crate::source::source_dir;
 use crate::tree;
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::Deserialize;

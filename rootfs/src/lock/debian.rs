@@ -1,6 +1,8 @@
 //! `debian.lock`: the packages of Debian trixie, for the image and for making it.
 
-use super::{LockError, is_sha256, is_version, source_dir};
+use super::error::LockError;
+use super::field::{is_sha256, is_version};
+use crate::source::source_dir;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -106,7 +108,7 @@ impl DebianLock {
 }
 
 /// Debian Policy 5.6.1: lower-case letters, digits, plus, minus, period; starts alphanumeric.
-pub(super) fn is_package_name(name: &str) -> bool {
+fn is_package_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
     name.len() >= 2 && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(plain)
 }

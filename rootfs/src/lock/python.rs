@@ -2,7 +2,9 @@
 //!
 //! pip's format and not one of ours, so that `pip download --require-hashes -r` reads the very file that is committed.
 
-use super::{LockError, is_sha256, is_version, source_dir};
+use super::error::LockError;
+use super::field::{is_sha256, is_version};
+use crate::source::source_dir;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -35,7 +37,7 @@ pub struct PythonLock {
 
 const HEADER: &str = "\
 # The wheels of the agent runtime for CPython 3.13 on x86_64, by version and SHA-256, in pip's requirements format.
-# `cargo xtask lock` rewrites this file; the version of the runtime itself is RUNTIME in src/lock/update.rs.
+# `cargo xtask lock` rewrites this file; the version of the runtime itself is RUNTIME in src/relock.rs.
 ";
 
 impl PythonLock {
@@ -91,7 +93,7 @@ impl PythonLock {
 }
 
 /// The project and version in a wheel's file name (PEP 427), the name normalised (PEP 503).
-pub(super) fn parse_wheel_name(file: &str) -> Option<(String, String)> {
+pub(crate) fn parse_wheel_name(file: &str) -> Option<(String, String)> {
     let mut parts = file.strip_suffix(".whl")?.split('-');
     let name = parts.next()?.to_ascii_lowercase().replace(['_', '.'], "-");
     let version = parts.next()?.to_owned();

@@ -1,6 +1,7 @@
 //! The part of the boot partition that isn't ours: systemd-boot, and the stub inside the unified kernel image.
 
-use super::{File, Licence, Part, Place, SbomError, purl};
+use super::licence::Licence;
+use super::part::{File, Part, Place, SbomError, purl};
 use crate::lock::{DebianLock, Purpose};
 use crate::manifest::debian_licences;
 use crate::origins::Sums;

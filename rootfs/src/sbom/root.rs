@@ -1,6 +1,7 @@
 //! The parts of the root: Debian packages, wheels, and what is generated here.
 
-use super::{File, IMAGE, Licence, Part, Place, SbomError, purl};
+use super::licence::Licence;
+use super::part::{File, IMAGE, Part, Place, SbomError, purl};
 use crate::lock::{DebianLock, Purpose};
 use crate::manifest::{Item, Manifest};
 use crate::origins::{Origin, Origins};

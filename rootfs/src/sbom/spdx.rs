@@ -3,7 +3,8 @@
 //! The namespace is made of the document's own content, so two documents have the same one exactly when they say the
 //! same. Everything is sorted by identifier.
 
-use super::{File, Licence, Part, Place, SbomError};
+use super::licence::Licence;
+use super::part::{File, IMAGE, Part, Place, SbomError};
 use crate::cache::hex;
 use serde_json::{Map, Value, json};
 use sha1::{Digest as _, Sha1};
@@ -20,7 +21,7 @@ pub(super) fn render(parts: &[Part], created: u64) -> Result<String, SbomError> 
         relationships
             .push(json!({ "spdxElementId": from, "relationshipType": what, "relatedSpdxElement": to }));
     };
-    let image = parts.iter().find(|part| part.place == Place::Image).map_or(super::IMAGE, |part| &part.id);
+    let image = parts.iter().find(|part| part.place == Place::Image).map_or(IMAGE, |part| &part.id);
     for part in &parts {
         let id = package_id(&part.id);
         if !names.insert(id.clone()) {

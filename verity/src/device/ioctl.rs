@@ -18,7 +18,8 @@ use rustix::{
 };
 
 use super::{
-    CONTROL, Command, Control, DeviceError,
+    control::{CONTROL, Command, Control},
+    error::DeviceError,
     message::{HEADER_SIZE, Message},
 };
 

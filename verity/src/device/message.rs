@@ -7,7 +7,7 @@
 
 use core::fmt::{self, Write};
 
-use super::DeviceName;
+use super::name::DeviceName;
 use crate::table::{DeviceNumber, TableLine};
 
 /// `sizeof(struct dm_ioctl)`.

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::{Salt, Superblock};
+use crate::{Salt, Superblock, table::TableError};
+use rustix::io::Errno;
 
 /// Records the commands, fails the one it is told to, and answers the others like a kernel that agrees.
 struct Scripted {

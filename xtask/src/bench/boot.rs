@@ -4,8 +4,8 @@
 //! timeline *is* the count, and it does not vary with what else the host does. While nothing runs the clock jumps to
 //! the next timer; that idle time, which the kernel knows to a hundredth of a second, is taken off. One processor.
 
-use super::BenchArguments;
-use crate::{deps, image, project, test};
+use super::arguments::BenchArguments;
+use crate::{cargo, deps, image, project};
 use anyhow::{Context as _, Result, bail};
 use astromesh_proto::control::{Service, Stage};
 use astromesh_qemu::node::{self, Delivery, Image, Node, Setup};
@@ -40,7 +40,7 @@ pub(super) struct Figures {
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
-    test::build_relay()?;
+    cargo::build_relay()?;
     eprintln!("  booting with every instruction counted; this takes a few minutes");
     let figures = count_a_boot(&image)?;
     if arguments.save {

@@ -1,8 +1,10 @@
 //! `cargo xtask bench start`: what the verified root costs the runtime's start, in wall time. Boots alternate between the
 //! release and its twin that holds the same tree in the initramfs, where nothing is read, verified or decompressed.
 
-use super::{BenchArguments, boot, median};
-use crate::{deps, image, project, test};
+use super::arguments::BenchArguments;
+use super::boot;
+use crate::statistics::median;
+use crate::{cargo, deps, image, project};
 use anyhow::{Context as _, Result};
 use astromesh_qemu::node::{self, Delivery, Image, Node, Setup};
 use astromesh_qemu::{Provider, relay_path};
@@ -39,7 +41,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     deps::install()?;
     let image = image::build()?;
     let twin = image::in_memory(&image)?;
-    test::build_relay()?;
+    cargo::build_relay()?;
     let (mut verified, mut in_memory) = (Starts::default(), Starts::default());
     for run in 1..=arguments.runs {
         eprintln!("  pair {run} of {}", arguments.runs);

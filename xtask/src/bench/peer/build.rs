@@ -7,16 +7,16 @@
 //!
 //! The result is in the cache under [`recipe::key`]. What was counted is beside it, since the tree is not kept.
 
+use super::command::run;
 use super::recipe::{self, LEFT_OUT, PACKAGES, ROOT_PARTUUID};
 use super::tree::{self, Weight};
 use crate::progress::Progress;
-use crate::{image, project};
+use crate::{compile, image, project};
 use anyhow::{Context as _, Result, bail, ensure};
 use astromesh_rootfs::lock::PythonLock;
 use astromesh_rootfs::{Cache, SUITE, archive_lines, esp, plain, wheels};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -141,10 +141,10 @@ fn reporter() -> Result<PathBuf> {
         "node",
     ]);
     run(
-        command.args(["--target", image::TARGET, "--target-dir"]).arg(&target),
+        command.args(["--target", compile::TARGET, "--target-dir"]).arg(&target),
         "the reporter can't be built",
     )?;
-    let program = target.join(image::TARGET).join("node/peer-reporter");
+    let program = target.join(compile::TARGET).join("node/peer-reporter");
     astromesh_rootfs::require_static_pie(&program)?;
     Ok(program)
 }
@@ -325,20 +325,6 @@ pub(super) fn compressed(folder: &Path, names: &[&str]) -> Result<u64> {
     let bytes = std::io::copy(&mut output, &mut std::io::sink())?;
     ensure!(zstd.wait()?.success() && archive.wait()?.success(), "{} can't be compressed", folder.display());
     Ok(bytes)
-}
-
-/// Runs a command to its end; its own last words are in the error.
-pub(super) fn run(command: &mut Command, failed: &str) -> Result<()> {
-    let program = command.get_program().to_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{} can't be started: run `cargo xtask deps`", program.display()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    std::io::stderr().write_all(&output.stdout)?;
-    bail!("{failed} ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::build::Built;
 use super::machine::{Boot, Stages};
-use crate::bench::median;
+use crate::statistics::median;
 use serde::{Deserialize, Serialize};
 
 /// Everything that was measured, as it is kept in `bench/peer.json`.

@@ -7,6 +7,7 @@
 //! It refuses to measure a peer whose byte code is not used, and to call a goal reached that is not.
 
 mod build;
+mod command;
 mod figures;
 mod machine;
 mod picture;
@@ -16,9 +17,9 @@ mod rows;
 mod table;
 mod tree;
 
-use super::BenchArguments;
+use super::arguments::BenchArguments;
 use crate::progress::Progress;
-use crate::{deps, image, project, test};
+use crate::{cargo, deps, image, project};
 use anyhow::{Context as _, Result};
 use astromesh_qemu::node::Image;
 use astromesh_qemu::{Accelerator, Emulator};
@@ -48,7 +49,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
         );
     }
     let image = image::build()?;
-    test::build_relay()?;
+    cargo::build_relay()?;
     let out = project().join("out/peer");
     fs::create_dir_all(&out).with_context(|| format!("{} can't be made", out.display()))?;
     let probe = probe(&image, &out)?;

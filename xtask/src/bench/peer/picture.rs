@@ -6,7 +6,7 @@
 use super::figures::{Comparison, Unit, as_f64, middle, text, with_range};
 use super::machine::Stages;
 use super::rows::{Goal, Row, named, rows};
-use crate::bench::median;
+use crate::statistics::median;
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(super) fn write(figures: &Comparison, out: &Path) -> Result<()> {
     let mut render = Command::new("rsvg-convert");
     // Twice its size, so that it is sharp on a dense screen.
     render.args(["--zoom", "2", "--background-color", "white", "--output"]).arg(out).arg(&source);
-    super::build::run(&mut render, "the picture can't be rendered")
+    super::command::run(&mut render, "the picture can't be rendered")
         .context("run `cargo xtask bench peer` as root once")
 }
 

@@ -137,7 +137,7 @@ pub(super) fn write(wheels: &[PathBuf], dir: &Path) -> Result<Written> {
     for folder in [&written.overlay, &written.site] {
         let mut find = Command::new("find");
         find.arg(folder).args(["-exec", "touch", "--no-dereference", "--date", OLD, "{}", "+"]);
-        super::build::run(&mut find, "the peer's files can't be dated")?;
+        super::command::run(&mut find, "the peer's files can't be dated")?;
     }
     Ok(written)
 }

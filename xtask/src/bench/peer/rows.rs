@@ -2,7 +2,7 @@
 
 use super::figures::{Comparison, Side, Unit, as_f64, middle, text};
 use super::machine::Stages;
-use crate::bench::median;
+use crate::statistics::median;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
