@@ -83,7 +83,7 @@ pub(super) fn middle(boots: &[Stages]) -> Stages {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(in crate::bench) enum Unit {
     Bytes,
     Milliseconds,
     Instructions,
@@ -92,7 +92,7 @@ pub(super) enum Unit {
 }
 
 /// A value for people.
-pub(super) fn text(unit: Unit, value: u64) -> String {
+pub(in crate::bench) fn text(unit: Unit, value: u64) -> String {
     match unit {
         Unit::Bytes => format!("{:.1} MB", as_f64(value) / 1e6),
         Unit::Milliseconds => format!("{:.1} s", as_f64(value) / 1e3),
@@ -103,7 +103,7 @@ pub(super) fn text(unit: Unit, value: u64) -> String {
 }
 
 /// The median, and behind it the range where there is one.
-pub(super) fn with_range(unit: Unit, values: &[u64]) -> String {
+pub(in crate::bench) fn with_range(unit: Unit, values: &[u64]) -> String {
     let (Some(&low), Some(&high)) = (values.iter().min(), values.iter().max()) else { return "-".to_owned() };
     let middle = text(unit, median(values));
     let bare = |value| text(unit, value).split(' ').next().unwrap_or_default().to_owned();
@@ -112,7 +112,7 @@ pub(super) fn with_range(unit: Unit, values: &[u64]) -> String {
 
 /// Exact for everything that is measured here: all of it is far below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "a boot has fewer than 2^53 instructions")]
-pub(super) fn as_f64(value: u64) -> f64 {
+pub(in crate::bench) fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
