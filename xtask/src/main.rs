@@ -8,6 +8,7 @@ mod bytes;
 mod cargo;
 mod compile;
 mod deps;
+mod figures;
 mod formats;
 mod fuzz;
 mod hardening;
@@ -79,6 +80,8 @@ enum Command {
     Fuzz(fuzz::FuzzArguments),
     /// Measure: `boot`, in guest instructions; `start`, in wall time; `peer`, against Debian with the same runtime
     Bench(bench::BenchArguments),
+    /// Fill docs/figures.md from the saved figures in bench/
+    Figures(figures::FiguresArguments),
     /// Push what `build` left in out/ to a registry, signed
     Push(push::PushArguments),
     /// Make a key pair to sign images with
@@ -125,6 +128,7 @@ fn carry_out(command: Command) -> Result<()> {
         }
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Figures(arguments) => figures::run(&arguments),
         Command::Push(arguments) => push::push(&arguments),
         Command::Keys { dir } => push::make_keys(&dir),
         Command::Deps => deps::install(),

@@ -237,6 +237,42 @@ fn markdown(lines: &[Line]) -> String {
     text
 }
 
+/// The saved figures beside their ceilings, as Markdown.
+pub fn saved_table(json: &[u8]) -> Result<String> {
+    let sizes: Sizes = serde_json::from_slice(json)
+        .context("bench/size.json is of another version: run `cargo xtask size --save`")?;
+    beside_ceilings(&budget()?, &sizes)
+}
+
+/// A component that the budget has and the saved figures haven't came in after they were saved: the whole is then not the
+/// whole, and its row says so.
+fn beside_ceilings(budget: &Budget, sizes: &Sizes) -> Result<String> {
+    if let Some(unknown) = sizes.keys().find(|name| !budget.component.contains_key(*name)) {
+        bail!("bench/size.json has {unknown:?}, which has no ceiling: run `cargo xtask size --save`");
+    }
+    let total: u64 = sizes.values().sum();
+    let verdict = |bytes, most| if bytes <= most { "reached" } else { "**not reached**" };
+    let mut text = String::from("| component | at most | measured | share | |\n|---|--:|--:|--:|---|\n");
+    let mut missing = Vec::new();
+    for (name, component) in &budget.component {
+        let ceiling = megabytes(component.ceiling);
+        if let Some(&bytes) = sizes.get(name) {
+            let (size, share) = (megabytes(bytes), bytes * 100 / total.max(1));
+            let verdict = verdict(bytes, component.ceiling);
+            let _ = writeln!(text, "| {name} | {ceiling} | {size} | {share} % | {verdict} |");
+        } else {
+            missing.push(name.as_str());
+            let _ = writeln!(text, "| {name} | {ceiling} | not saved yet | - | |");
+        }
+    }
+    let without =
+        if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(", ")) };
+    let verdict = if missing.is_empty() { verdict(total, budget.image.goal) } else { "" };
+    let (goal, size) = (megabytes(budget.image.goal), megabytes(total));
+    let _ = writeln!(text, "| **image**{without} | {goal} | {size} | 100 % | {verdict} |");
+    Ok(text)
+}
+
 fn cells(line: &Line, total: u64) -> [String; 5] {
     let change = if line.change == 0 { "-".to_owned() } else { format!("{:+} B", line.change) };
     let share = format!("{} %", line.bytes * 100 / total.max(1));
@@ -288,6 +324,18 @@ mod tests {
         let extra = BTreeMap::from([("kernel".to_owned(), 1), ("shell".to_owned(), 1)]);
         assert!(compare(&budget(1, 1), &extra, &Sizes::new()).is_err());
         assert!(compare(&budget(1, 1), &Sizes::new(), &Sizes::new()).is_err());
+    }
+
+    #[test]
+    fn a_component_that_was_never_saved_is_told_and_the_whole_is_not_judged() {
+        let text = beside_ceilings(&budget(100, 1000), &sizes(101)).unwrap();
+        assert!(text.contains("| kernel | 0.00 MB | 0.00 MB | 100 % | **not reached** |"), "{text}");
+        assert!(text.contains("| **image** | 0.00 MB | 0.00 MB | 100 % | reached |"), "{text}");
+        let text = beside_ceilings(&budget(100, 1000), &Sizes::new()).unwrap();
+        assert!(text.contains("| kernel | 0.00 MB | not saved yet | - | |"), "{text}");
+        assert!(text.contains("| **image**, without kernel | 0.00 MB | 0.00 MB | 100 % |  |"), "{text}");
+        let stray = BTreeMap::from([("shell".to_owned(), 1)]);
+        assert!(beside_ceilings(&budget(100, 1000), &stray).is_err());
     }
 
     #[test]

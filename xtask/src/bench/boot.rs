@@ -5,6 +5,7 @@
 //! the next timer; that idle time, which the kernel knows to a hundredth of a second, is taken off. One processor.
 
 use super::arguments::BenchArguments;
+use crate::statistics::{Unit, text as figure};
 use crate::{cargo, deps, image, project};
 use anyhow::{Context as _, Result, bail};
 use astromesh_proto::control::{Service, Stage};
@@ -20,6 +21,12 @@ use std::time::Duration;
 /// Goals of this phase, in guest instructions.
 const TO_EXEC: u64 = 100_000_000;
 const TO_HEALTHY: u64 = 1_600_000_000;
+/// What PID 1 may have resident, and what it and the services that every node runs may have together, in KiB: the limits
+/// that the gate of phase 0 holds.
+const PID_1_KIB: u64 = 2048;
+const SERVICES_KIB: u64 = 8192;
+/// Of these.
+const SERVICES: [&str; 3] = ["init", "net", "control"];
 
 /// What was measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,8 +68,7 @@ pub fn report() -> Result<()> {
     let image = Image::load(&project().join("out/image.json"))?;
     let now = count_a_boot(&image)?;
     let kept = fs::read(saved_path()).with_context(|| format!("{} can't be read", saved_path().display()))?;
-    let kept: Figures = serde_json::from_slice(&kept)
-        .context("bench/boot.json is of another version: run `cargo xtask bench boot --save`")?;
+    let kept = read(&kept)?;
     print!("{}", markdown(&now, &kept));
     if now.to_exec > TO_EXEC {
         bail!("PID 1 to the agent's exec takes {}, its goal is {}", millions(now.to_exec), millions(TO_EXEC));
@@ -95,6 +101,55 @@ fn markdown(now: &Figures, kept: &Figures) -> String {
         let _ = writeln!(text, "| {} | {} | {} | {before} |", service.name, service.rss_kib, service.pss_kib);
     }
     text
+}
+
+/// The saved figures beside their goals, as Markdown.
+pub fn saved_goals(json: &[u8]) -> Result<String> {
+    let figures = read(json)?;
+    let mut text = String::from("| what | goal | measured | |\n|---|--:|--:|---|\n");
+    let verdict = |value, goal| if value <= goal { "reached" } else { "**not reached**" };
+    let _ =
+        writeln!(text, "| kernel entry to PID 1, guest instructions | - | {} | |", millions(figures.kernel));
+    for (what, value, goal) in [
+        ("PID 1's first instruction to the agent's exec, guest instructions", figures.to_exec, TO_EXEC),
+        ("the agent's exec to healthy, guest instructions", figures.to_healthy, TO_HEALTHY),
+    ] {
+        let (measured, most) = (millions(value), millions(goal));
+        let _ = writeln!(text, "| {what} | at most {most} | {measured} | {} |", verdict(value, goal));
+    }
+    let service = |name: &str| {
+        figures.services.iter().find(|one| one.name == name).with_context(|| format!("no process {name:?}"))
+    };
+    let pid_1 = service("init")?.rss_kib;
+    let together = SERVICES.iter().map(|name| Ok(service(name)?.pss_kib)).sum::<Result<u64>>()?;
+    for (what, value, goal) in [
+        ("PID 1, resident".to_owned(), pid_1, PID_1_KIB),
+        (format!("{} together, proportional", SERVICES.join(", ")), together, SERVICES_KIB),
+    ] {
+        let (measured, most) = (figure(Unit::Kib, value), figure(Unit::Kib, goal));
+        let _ = writeln!(text, "| {what} | at most {most} | {measured} | {} |", verdict(value, goal));
+    }
+    Ok(text)
+}
+
+/// The saved instructions of each stage, and the saved memory of each process, as Markdown.
+pub fn saved_parts(json: &[u8]) -> Result<String> {
+    let figures = read(json)?;
+    let mut text = String::from("| stage | guest instructions |\n|---|--:|\n");
+    for (name, count) in &figures.stages {
+        let _ = writeln!(text, "| {name} | {} |", millions(*count));
+    }
+    text.push_str("\n| process | resident | proportional |\n|---|--:|--:|\n");
+    for service in &figures.services {
+        let (rss, pss) = (figure(Unit::Kib, service.rss_kib), figure(Unit::Kib, service.pss_kib));
+        let _ = writeln!(text, "| {} | {rss} | {pss} |", service.name);
+    }
+    Ok(text)
+}
+
+fn read(json: &[u8]) -> Result<Figures> {
+    serde_json::from_slice(json)
+        .context("bench/boot.json is of another version: run `cargo xtask bench boot --save`")
 }
 
 /// Boots an image on one counted processor.
@@ -230,6 +285,38 @@ mod tests {
         assert!(text.contains("| kernel entry to PID 1 | 1100 M | - | 1000 M | +10 % |"), "{text}");
         assert!(text.contains("| PID 1 to the agent's exec | 25 M | 100 M | 50 M | -50 % |"), "{text}");
         assert!(text.contains("| 2000 M | 1600 M | 2000 M | +0 % |"), "{text}");
+    }
+
+    #[test]
+    fn what_was_saved_stands_beside_its_goal_and_is_judged() {
+        let service = |name: &str, rss_kib, pss_kib| Service {
+            name: name.to_owned(),
+            pid: 1,
+            restarts: 0,
+            rss_kib,
+            pss_kib,
+        };
+        let mut saved = Figures {
+            kernel: 1_000_000_000,
+            to_exec: TO_EXEC,
+            to_healthy: TO_HEALTHY + 1,
+            stages: vec![("root".to_owned(), 1_000_000)],
+            services: vec![service("init", 2049, 1024), service("net", 1, 2048), service("control", 1, 5120)],
+        };
+        let text = saved_goals(&serde_json::to_vec(&saved).unwrap()).unwrap();
+        assert!(
+            text.contains("agent's exec, guest instructions | at most 100 M | 100 M | reached |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("healthy, guest instructions | at most 1600 M | 1601 M | **not reached** |"),
+            "{text}"
+        );
+        assert!(text.contains("| PID 1, resident | at most 2.0 MiB | 2.0 MiB | **not reached** |"), "{text}");
+        assert!(text.contains("proportional | at most 8.0 MiB | 8.0 MiB | reached |"), "{text}");
+        assert!(saved_parts(&serde_json::to_vec(&saved).unwrap()).unwrap().contains("| root | 1 M |"));
+        saved.services.clear();
+        assert!(saved_goals(&serde_json::to_vec(&saved).unwrap()).is_err());
     }
 
     #[test]

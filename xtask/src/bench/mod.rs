@@ -9,7 +9,9 @@ mod peer;
 mod start;
 
 pub use arguments::BenchArguments;
-pub use boot::report;
+pub use boot::{report, saved_goals as boot_goals, saved_parts as boot_parts};
+pub use peer::saved as peer_table;
+pub use start::saved as start_table;
 
 use anyhow::Result;
 use arguments::What;

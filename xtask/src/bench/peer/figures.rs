@@ -2,7 +2,6 @@
 
 use super::build::Built;
 use super::machine::{Boot, Stages};
-use crate::statistics::median;
 use serde::{Deserialize, Serialize};
 
 /// Everything that was measured, as it is kept in `bench/peer.json`.
@@ -82,44 +81,11 @@ pub(super) fn middle(boots: &[Stages]) -> Stages {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
-    Bytes,
-    Milliseconds,
-    Instructions,
-    Kib,
-    Count,
-}
-
-/// A value for people.
-pub(super) fn text(unit: Unit, value: u64) -> String {
-    match unit {
-        Unit::Bytes => format!("{:.1} MB", as_f64(value) / 1e6),
-        Unit::Milliseconds => format!("{:.1} s", as_f64(value) / 1e3),
-        Unit::Instructions => format!("{:.2} G", as_f64(value) / 1e9),
-        Unit::Kib => format!("{:.1} MiB", as_f64(value) / 1024.0),
-        Unit::Count => value.to_string(),
-    }
-}
-
-/// The median, and behind it the range where there is one.
-pub(super) fn with_range(unit: Unit, values: &[u64]) -> String {
-    let (Some(&low), Some(&high)) = (values.iter().min(), values.iter().max()) else { return "-".to_owned() };
-    let middle = text(unit, median(values));
-    let bare = |value| text(unit, value).split(' ').next().unwrap_or_default().to_owned();
-    if bare(low) == bare(high) { middle } else { format!("{middle} [{}-{}]", bare(low), bare(high)) }
-}
-
-/// Exact for everything that is measured here: all of it is far below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "a boot has fewer than 2^53 instructions")]
-pub(super) fn as_f64(value: u64) -> f64 {
-    value as f64
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::bench::peer::tree::Weight;
+    use crate::statistics::median;
 
     /// Figures like those of a first measurement.
     pub(in crate::bench::peer) fn example() -> Comparison {
@@ -206,14 +172,6 @@ pub(super) mod tests {
         assert_eq!(middle(&boots), boots[2]);
         assert_eq!(middle(&boots).to_first_200(), median(&boots.map(Stages::to_first_200)));
         assert_eq!(middle(&[]), Stages::default());
-    }
-
-    #[test]
-    fn a_range_is_shown_where_values_differ() {
-        assert_eq!(with_range(Unit::Milliseconds, &[57_000, 52_000, 62_040]), "57.0 s [52.0-62.0]");
-        assert_eq!(with_range(Unit::Milliseconds, &[57_010, 57_020]), "57.0 s");
-        assert_eq!(with_range(Unit::Kib, &[2048]), "2.0 MiB");
-        assert_eq!(with_range(Unit::Kib, &[]), "-");
     }
 
     #[test]

@@ -43,10 +43,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     if arguments.runs == 0 {
         // What was kept, shown anew: for whoever changes the table or the picture.
         let kept = fs::read(project().join("bench/peer.json")).context("bench/peer.json can't be read")?;
-        return show(
-            &serde_json::from_slice(&kept).context("bench/peer.json is of another version")?,
-            arguments,
-        );
+        return show(&read(&kept)?, arguments);
     }
     let image = image::build()?;
     cargo::build_relay()?;
@@ -81,6 +78,16 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
         built: peer.built,
     };
     show(&figures, arguments)
+}
+
+/// The saved comparison as Markdown.
+pub fn saved(json: &[u8]) -> Result<String> {
+    Ok(table::markdown(&read(json)?))
+}
+
+fn read(json: &[u8]) -> Result<Comparison> {
+    serde_json::from_slice(json)
+        .context("bench/peer.json is of another version: run `cargo xtask bench peer --save`")
 }
 
 /// Writes figures and picture, to `bench/` where they are to be kept and to `out/` otherwise, and prints them.

@@ -3,10 +3,11 @@
 //! The SVG is written here because it is forty rectangles; a plotting library would bring more code than the project
 //! has for this. `rsvg-convert` makes the PNG of it.
 
-use super::figures::{Comparison, Unit, as_f64, middle, text, with_range};
+use super::figures::{Comparison, middle};
 use super::machine::Stages;
 use super::rows::{Goal, Row, named, rows};
 use crate::statistics::median;
+use crate::statistics::{Unit, as_f64, text, with_range};
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! The lines of the comparison, the goals beside them, and what holds a goal that was not reached. Pure.
 
-use super::figures::{Comparison, Side, Unit, as_f64, middle, text};
+use super::figures::{Comparison, Side, middle};
 use super::machine::Stages;
 use crate::statistics::median;
+use crate::statistics::{Unit, as_f64, text};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {

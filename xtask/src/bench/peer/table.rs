@@ -1,7 +1,8 @@
 //! The comparison as Markdown: one table, the stages of both boots, and what was compared.
 
-use super::figures::{Comparison, Unit, middle, text, with_range};
+use super::figures::{Comparison, middle};
 use super::rows::{named, rows};
+use crate::statistics::{Unit, text, with_range};
 use std::fmt::Write as _;
 
 /// The whole report. Writing to a String can't fail.
@@ -31,13 +32,13 @@ fn notes(figures: &Comparison) -> String {
     let (machine, built) = (&figures.machine, &figures.built);
     let runs = figures.ours.firmware.len();
     let mut out = format!(
-        "{}, {}, {} host processors; guests with q35, 2 CPUs, 1 GiB, virtio, a closed network; {runs} interleaved boots \
+        "* {}, {}, {} host processors; guests with q35, 2 CPUs, 1 GiB, virtio, a closed network; {runs} interleaved boots \
          of each by each way, medians with ranges. Instructions: one boot each, direct, on 1 CPU, idle time taken off.\n",
         machine.qemu, machine.accelerator, machine.host_processors
     );
     let _ = writeln!(
         out,
-        "Installed: ours boot loader, unified kernel image, root and hash tree as they lie on the disk; the peer's boot \
+        "* Installed: ours boot loader, unified kernel image, root and hash tree as they lie on the disk; the peer's boot \
          loader and the bytes of all its files ({} of {}), without what its file system adds.",
         built.weight.files,
         text(Unit::Bytes, built.weight.bytes)
@@ -54,21 +55,21 @@ fn notes(figures: &Comparison) -> String {
         .collect();
     let _ = writeln!(
         out,
-        "The peer: {} packages, {}; {} Python modules with byte code that is used, {} of them loaded by a start.",
+        "* The peer: {} packages, {}; {} Python modules with byte code that is used, {} of them loaded by a start.",
         built.packages.len(),
         versions.join(", "),
         built.bytecode,
         built.imported
     );
     for (name, side) in [("ours", &figures.ours), ("peer", &figures.peer)] {
-        let _ = writeln!(out, "Listening, {name}: {}.", side.sockets.join(", "));
-        let _ = writeln!(out, "Processes, {name}: {}.", side.names.join("; "));
+        let _ = writeln!(out, "* Listening, {name}: {}.", side.sockets.join(", "));
+        let _ = writeln!(out, "* Processes, {name}: {}.", side.names.join("; "));
         if !side.slowest.is_empty() {
-            let _ = writeln!(out, "Slowest units, {name}: {}.", side.slowest.join(", "));
-            let _ = writeln!(out, "The agent waited for, {name}: {}.", side.waited_for.join(", "));
+            let _ = writeln!(out, "* Slowest units, {name}: {}.", side.slowest.join(", "));
+            let _ = writeln!(out, "* The agent waited for, {name}: {}.", side.waited_for.join(", "));
         }
         if !side.failed.is_empty() {
-            let _ = writeln!(out, "Failed, {name}: {}.", side.failed.join(", "));
+            let _ = writeln!(out, "* Failed, {name}: {}.", side.failed.join(", "));
         }
     }
     out
