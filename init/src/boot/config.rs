@@ -94,7 +94,7 @@ type Look = fn(&Node) -> Result<Option<Source>, ConfigStageError>;
 
 /// Where a machine-config may be, in the order in which it is looked for: what the machine's owner put into the machine
 /// itself, then what hangs on it, then what the network says. The order among drives and among clouds is a table too
-/// ([`volume`], [`astromesh_proto::metadata`]). Documented in docs/operations.md.
+/// ([`volume`], [`astromesh_proto::cloud`]). Documented in docs/operations.md.
 const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
 
 /// The stage.

@@ -9,7 +9,7 @@ use super::config::{ConfigStageError, await_end, carry};
 use crate::metadata::EXIT_FOUND;
 use crate::supervise::services::make_cgroup;
 use crate::sys::spawn::{Spawn, spawn};
-use astromesh_proto::metadata::{Cloud, DmiFacts};
+use astromesh_proto::cloud::{Cloud, DmiFacts};
 use rustix::fs::{MemfdFlags, SeekFrom};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};

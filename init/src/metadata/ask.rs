@@ -1,7 +1,8 @@
 //! The attempts: a server that is not up yet, or asks for patience, is asked again; one that says no is believed.
 
 use crate::http::{ExchangeError, exchange};
-use astromesh_proto::metadata::{Cloud, Conversation, MAX_ANSWER, MetadataError};
+use astromesh_proto::cloud::Cloud;
+use astromesh_proto::metadata::{Conversation, MAX_ANSWER, MetadataError};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,8 @@ mod uplink;
 
 use crate::log_sink;
 use crate::service;
-use astromesh_proto::metadata::{Cloud, SERVER};
+use astromesh_proto::cloud::Cloud;
+use astromesh_proto::metadata::SERVER;
 use rustix::thread::CapabilitySet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
