@@ -11,21 +11,15 @@ mod agent;
 mod boot;
 mod config;
 mod control;
-mod durable;
-mod framed;
 mod http;
-mod log_sink;
 mod metadata;
 mod net;
-mod pid1;
 mod prefetch;
-mod service;
 mod slots;
 mod supervise;
-mod sys;
 mod update;
-mod view;
 
+use astromesh_node::service;
 use boot::{OnFailure, Stage};
 
 /// The boot: what is done, in which order, and what a failure means. This table is the program; one loop

@@ -4,7 +4,7 @@
 //! decompression. Their order never changes, because the root never does, so it is recorded at build time
 //! (`/usr/lib/astromesh/hot-files`) and walked here, on another processor, a little ahead of the reader.
 
-use crate::log_sink;
+use astromesh_node::log_sink;
 use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -17,9 +17,10 @@ pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start("prefetch", kmsg);
     }
-    if let Err(error) =
-        crate::service::become_service(crate::service::PREFETCH_ID, rustix::thread::CapabilitySet::empty())
-    {
+    if let Err(error) = astromesh_node::service::become_service(
+        astromesh_node::service::PREFETCH_ID,
+        rustix::thread::CapabilitySet::empty(),
+    ) {
         log::error!("{error}");
         return 1;
     }

@@ -7,9 +7,9 @@
 
 mod view;
 
-use crate::config::CERTIFICATES;
-use crate::log_sink;
-use crate::service::{self, BecomeError};
+use astromesh_node::log_sink;
+use astromesh_node::places::CERTIFICATES;
+use astromesh_node::service::{self, BecomeError};
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
@@ -32,7 +32,7 @@ const MOST_ENVIRONMENT: u64 = 512 * 1024;
 pub enum LaunchError {
     /// The view could not be made.
     #[error(transparent)]
-    BuildView(#[from] crate::view::ViewError),
+    BuildView(#[from] astromesh_node::view::ViewError),
     /// Rights could not be given up.
     #[error("the runtime's rights could not be given up: {0}")]
     GiveUpRights(#[from] BecomeError),
@@ -62,9 +62,9 @@ pub fn main() -> i32 {
 }
 
 fn launch() -> Result<core::convert::Infallible, LaunchError> {
-    let kmsg = crate::sys::descriptors::inherited(service::EXTRA_FD);
+    let kmsg = astromesh_sys::descriptors::inherited(service::EXTRA_FD);
     // The runtime gets neither the kernel log nor the socket to PID 1.
-    let socket = crate::sys::descriptors::inherited(service::IPC_FD);
+    let socket = astromesh_sys::descriptors::inherited(service::IPC_FD);
     for fd in [&kmsg, &socket] {
         rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(LaunchError::SetLimit)?;
     }

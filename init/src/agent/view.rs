@@ -1,7 +1,7 @@
 //! What the runtime sees: the verified root, its own `/proc`, `/tmp` and `/dev` with five devices, its configuration, its
 //! state, and nothing else of the machine.
 
-use crate::view::{DEVICES, Device, Memory, STRICT, Tree, View, ViewError};
+use astromesh_node::view::{DEVICES, Device, Memory, STRICT, Tree, View, ViewError};
 use rustix::mount::mount;
 
 const MEMORY: &[Memory] = &[

@@ -7,10 +7,10 @@
 //! Where it may come from is a table, [`SOURCES`]: the first that has one wins.
 
 use super::{Node, Report, StageError, metadata, volume};
-use crate::service;
-use crate::supervise::services::CONFIG_DIRECTORIES;
-use crate::sys::spawn::{Spawn, spawn};
+use astromesh_node::places::{CONFIG_DIRECTORIES, PLAN};
+use astromesh_node::service;
 use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
+use astromesh_sys::spawn::{Spawn, spawn};
 use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
@@ -272,7 +272,7 @@ pub fn await_end(node: &Node, pid: Pid, longest: Duration) -> Option<i32> {
 }
 
 fn read_plan() -> Option<Plan> {
-    let file = open("/run/config/plan").ok()?;
+    let file = open(PLAN).ok()?;
     let mut bytes = [0; MAX_MESSAGE + 1];
     let count = rustix::io::read(&file, &mut bytes).ok()?;
     ipc::decode(bytes.get(..count.min(MAX_MESSAGE))?)

@@ -4,13 +4,13 @@
 
 use super::timeline::{Moment, Timeline};
 use super::{Node, Report, StageError};
-use crate::log_sink;
-use crate::service;
 use crate::supervise::services::Services;
 use crate::supervise::trial::Trial;
-use crate::sys::watchdog::Watchdog;
+use astromesh_node::{log_sink, service};
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc::{self, Plan};
+use astromesh_sys::kernel_file::write_file;
+use astromesh_sys::watchdog::Watchdog;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -160,10 +160,4 @@ fn make_directory(path: &'static CStr, id: u32, mode: u32) -> Result<(), EarlyEr
 
 fn open_device(path: &CStr) -> Option<OwnedFd> {
     rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()
-}
-
-/// Writes a file of the kernel's: one value, one write.
-pub fn write_file(path: &CStr, value: &[u8]) -> Result<(), Errno> {
-    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, value).map(drop)
 }

@@ -8,8 +8,8 @@
 //! **Refuses** to write a table unless the disk is the one the verified root is on and `/var` its last partition. A node
 //! whose disk can't be grown runs on what it has, and says so.
 
-use super::disk::{self, Disk, Partition};
-use crate::sys::resize;
+use astromesh_node::disk::{self, Disk, Partition};
+use astromesh_sys::resize;
 use astromesh_verity::grow::{GrownTable, to_disk_end};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

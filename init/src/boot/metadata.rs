@@ -6,10 +6,10 @@
 
 use super::Node;
 use super::config::{ConfigStageError, await_end, carry};
-use crate::metadata::EXIT_FOUND;
 use crate::supervise::services::make_cgroup;
-use crate::sys::spawn::{Spawn, spawn};
+use astromesh_node::places::EXIT_FOUND;
 use astromesh_proto::cloud::{Cloud, DmiFacts};
+use astromesh_sys::spawn::{Spawn, spawn};
 use rustix::fs::{MemfdFlags, SeekFrom};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};

@@ -7,7 +7,6 @@
 pub mod agent;
 pub mod config;
 pub mod control;
-pub mod disk;
 pub mod early;
 pub mod grow;
 pub mod metadata;
@@ -20,9 +19,10 @@ pub mod update;
 pub mod volume;
 
 use crate::supervise::services::Services;
-use crate::sys::watchdog::Watchdog;
+use astromesh_node::clock::now_us;
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc::{self, MAX_TEXT, Plan};
+use astromesh_sys::watchdog::Watchdog;
 use heapless::String;
 use rustix::system::RebootCommand;
 use std::os::fd::OwnedFd;
@@ -108,7 +108,7 @@ pub fn run(stages: &[Stage]) -> Node {
     for stage in stages {
         let began = Moment::now();
         let result = (stage.run)(&mut node);
-        let took_us = timeline::now_us() - began.us;
+        let took_us = now_us() - began.us;
         let (outcome, note) = match &result {
             Ok(report) => (report.outcome, report.note.clone()),
             Err(error) => (

@@ -4,9 +4,10 @@
 //! which partitions they are (their UUIDs are its two halves) and what every block must be. A root that does not
 //! verify is never mounted; a block that turns out wrong later restarts the machine (`restart_on_corruption`).
 
-use super::{Node, Report, StageError, disk};
+use super::{Node, Report, StageError};
 use crate::supervise::services::Services;
-use crate::sys::watchdog::Watchdog;
+use astromesh_node::disk;
+use astromesh_sys::watchdog::Watchdog;
 use astromesh_verity::superblock::SuperblockError;
 use astromesh_verity::{
     Device, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device, partition_uuids,

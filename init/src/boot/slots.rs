@@ -6,8 +6,8 @@
 //! follows can restart this machine for want of health, and it runs what it runs.
 
 use super::{Node, Report, StageError};
-use crate::slots::DISK_FILE;
 use crate::supervise::trial::start;
+use astromesh_node::places::DISK_FILE;
 use astromesh_proto::ipc::SlotsWork;
 
 /// Why nothing is known of the slots.

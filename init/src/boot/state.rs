@@ -4,9 +4,9 @@
 //! to the disk's end ([`super::grow`]). A node without it runs from memory and says so: what it keeps is lost at the next
 //! start.
 
-use super::disk::{self, Disk};
 use super::{Node, Report, StageError, grow};
-use crate::service;
+use astromesh_node::disk::{self, Disk};
+use astromesh_node::service;
 use astromesh_verity::Uuid;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;

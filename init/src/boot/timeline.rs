@@ -1,10 +1,10 @@
 //! The boot as it went: a fixed number of records, so that recording one can't fail for lack of memory.
 
+use astromesh_node::clock::now_us;
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc::{self, FromInit, MAX_TEXT};
 use heapless::{String, Vec};
 use rustix::fs::{Mode, OFlags};
-use rustix::time::{ClockId, clock_gettime};
 
 /// Room for every stage of the table, the kernel's own share, `healthy` and `kept`.
 const MOST: usize = 14;
@@ -103,12 +103,6 @@ fn idle_hundredths(text: &[u8]) -> u64 {
         .split(|byte| *byte == b' ')
         .filter_map(|word| core::str::from_utf8(word).ok()?.parse::<u64>().ok());
     numbers.skip(3).take(2).sum()
-}
-
-/// Microseconds since the kernel started its clock, sleep included.
-pub fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Starts the `update` service, where the machine-config says from where releases come.
 
-use super::disk::{self, Partition};
 use super::{Node, Report, StageError};
-use crate::slots::TYPE_ESP;
 use crate::supervise::services::UPDATE;
-use crate::update::SEEDS;
+use astromesh_node::disk::{self, Partition, TYPE_ESP};
+use astromesh_node::places::SEEDS;
 use astromesh_verity::{ROOT_X86_64, partition_uuids};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;

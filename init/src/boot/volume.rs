@@ -8,7 +8,7 @@
 //! Sources: cloud-init's documentation, "NoCloud" and "Config drive".
 
 use super::config::{ConfigStageError, carry};
-use super::disk;
+use astromesh_node::{disk, volume};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -59,11 +59,11 @@ const VOLUMES: [Volume; 3] = [
 
 /// Looks once at every device that is there now. The file's bytes, and where they were.
 pub fn look() -> Result<Option<(&'static Volume, OwnedFd)>, ConfigStageError> {
-    let labelled: Vec<_> = devices()
+    let labelled: Vec<_> = volume::devices()
         .into_iter()
         .filter_map(|device| {
             let start = disk::read_start(&device, 0x8800)?;
-            let (kind, label) = volume_label(&start)?;
+            let (kind, label) = volume::volume_label(&start)?;
             Some((device, kind, VOLUMES.iter().position(|volume| volume.is_labelled(label))?))
         })
         .collect();
@@ -83,20 +83,6 @@ impl Volume {
     fn is_labelled(&self, label: &[u8]) -> bool {
         label == self.label.as_bytes() || (self.any_case && label.eq_ignore_ascii_case(self.label.as_bytes()))
     }
-}
-
-/// Whole devices and partitions, in the order of their names.
-pub fn devices() -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir("/sys/class/block")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.starts_with("loop") && !name.starts_with("dm-"))
-        .map(|name| format!("/dev/{name}"))
-        .collect();
-    names.sort_unstable();
-    names
 }
 
 /// Copies one file of the volume on `device`.
@@ -121,22 +107,6 @@ fn open_inside(file: &CStr) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(&top, file, flags, Mode::empty(), resolve)
 }
 
-/// File system type and label of the volume that begins with these bytes: FAT12/16 (label at 0x2b, type at 0x36),
-/// FAT32 (0x47, 0x52) or ISO 9660 (primary descriptor at 0x8000, label at 0x28 of it).
-pub fn volume_label(start: &[u8]) -> Option<(&'static CStr, &[u8])> {
-    let label = |at: usize, length: usize| start.get(at..at + length).map(<[u8]>::trim_ascii_end);
-    let has = |at: usize, magic: &[u8]| start.get(at..at + magic.len()) == Some(magic);
-    if has(0x1fe, &[0x55, 0xaa]) && has(0x36, b"FAT") {
-        Some((c"vfat", label(0x2b, 11)?))
-    } else if has(0x1fe, &[0x55, 0xaa]) && has(0x52, b"FAT32") {
-        Some((c"vfat", label(0x47, 11)?))
-    } else if has(0x8000, b"\x01CD001") {
-        Some((c"iso9660", label(0x8028, 32)?))
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +129,7 @@ mod tests {
 
     /// Name of the row that would take a volume beginning with these bytes.
     fn taken(start: &[u8]) -> Option<&'static str> {
-        let (_, label) = volume_label(start)?;
+        let (_, label) = volume::volume_label(start)?;
         VOLUMES.iter().find(|volume| volume.is_labelled(label)).map(|volume| volume.name)
     }
 
@@ -179,14 +149,5 @@ mod tests {
             assert_eq!(taken(&fat(label)), None);
         }
         assert_eq!(taken(&iso(b"ASTROMESH2")), None);
-    }
-
-    #[test]
-    fn a_volume_that_is_no_file_system_of_ours_has_no_label() {
-        let mut unsigned = fat(b"ASTROMESH  ");
-        unsigned[0x1fe] = 0;
-        assert_eq!(volume_label(&unsigned), None, "no boot signature");
-        assert_eq!(volume_label(&iso(b"ASTROMESH")[..0x8030]), None);
-        assert_eq!(volume_label(&[]), None);
     }
 }

@@ -6,10 +6,10 @@
 
 mod output;
 
-pub use output::{CERTIFICATES, ControlConfig, UPDATE_CERTIFICATES, read_control, read_network, read_update};
+pub use output::{ControlConfig, UPDATE_CERTIFICATES, read_control, read_network, read_update};
 
-use crate::log_sink;
-use crate::service;
+use astromesh_node::places::PLAN;
+use astromesh_node::{log_sink, service};
 use astromesh_proto::ipc::{self, Plan, Trial};
 use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
 use rustix::thread::CapabilitySet;
@@ -86,11 +86,11 @@ fn maintenance(text: &str, operator: bool) -> Plan {
 
 fn finish(plan: &Plan) -> i32 {
     let mut buffer = [0; ipc::MAX_MESSAGE];
-    let written = ipc::encode(plan, &mut buffer).map(|bytes| std::fs::write(output::PLAN, bytes));
+    let written = ipc::encode(plan, &mut buffer).map(|bytes| std::fs::write(PLAN, bytes));
     match written {
         Some(Ok(())) => 0,
         Some(Err(error)) => {
-            log::error!("{} can't be written: {error}", output::PLAN);
+            log::error!("{PLAN} can't be written: {error}");
             1
         }
         None => 1,

@@ -1,12 +1,11 @@
 //! What the config process writes, and where: one directory for each reader, readable by its group alone.
 
+use astromesh_node::places::{CERTIFICATES, KEYS};
 use astromesh_proto::machine_config::{MachineConfig, Network, Operator, Update};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The plan, for PID 1.
-pub const PLAN: &str = "/run/config/plan";
 /// Links and resolver, for `net`.
 pub const NETWORK: &str = "/run/config/net/network";
 /// What `control` must know, see [`ControlConfig`].
@@ -18,9 +17,6 @@ pub const AGENT: &str = "/run/config/agent";
 pub const UPDATE: &str = "/run/config/update/update";
 /// The authorities that it trusts with who a registry is; what a release is worth is decided by its signature.
 pub const UPDATE_CERTIFICATES: &str = "/run/config/update/ca.pem";
-
-/// Name of the file with every certificate authority that the runtime trusts, in [`AGENT`].
-pub const CERTIFICATES: &str = "ca.pem";
 
 /// What `control` must know of the machine-config. Never a provider's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +57,7 @@ fn withdraw() {
     for path in [NETWORK, CONTROL, UPDATE, UPDATE_CERTIFICATES] {
         let _ = std::fs::remove_file(path);
     }
-    for key in std::fs::read_dir(crate::slots::KEYS).into_iter().flatten().flatten() {
+    for key in std::fs::read_dir(KEYS).into_iter().flatten().flatten() {
         let _ = std::fs::remove_file(key.path());
     }
     for path in ["environment", CERTIFICATES] {
@@ -108,7 +104,7 @@ fn write_all(config: &MachineConfig) -> Result<(), WriteError> {
         put(Path::new(UPDATE_CERTIFICATES), &authorities)?;
         // For the installer, which takes no service's word for whose a release is.
         for (number, key) in update.keys.iter().enumerate() {
-            put(&Path::new(crate::slots::KEYS).join(format!("{number}.pub")), key.as_bytes())?;
+            put(&Path::new(KEYS).join(format!("{number}.pub")), key.as_bytes())?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 
 use super::kmsg;
 use super::ring::{LONGEST_LINE, Ring};
-use crate::boot::timeline::now_us;
+use astromesh_node::clock::now_us;
 use astromesh_proto::control::LogLine;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;

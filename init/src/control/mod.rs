@@ -15,10 +15,9 @@ mod status;
 mod update;
 
 use crate::config::{ControlConfig, read_control};
-use crate::log_sink;
-use crate::pid1::Pid1;
-use crate::service;
-use crate::sys::descriptors;
+use astromesh_node::ipc_client::Pid1;
+use astromesh_node::{log_sink, service};
+use astromesh_sys::descriptors;
 use health::Health;
 use ring::Ring;
 use rustix::thread::CapabilitySet;

@@ -4,7 +4,7 @@
 //! connection has a deadline; there are at most [`MOST_CONNECTIONS`], and one more is closed at once.
 
 use super::{STACK, Shared, doctor, status, update};
-use crate::framed::Framed;
+use astromesh_node::framed::Framed;
 use astromesh_proto::control::{ALPN, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use astromesh_proto::frame;
 use astromesh_proto::ipc::ToInit;

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::health::Life;
-use crate::pid1::Pid1Error;
+use astromesh_node::ipc_client::Pid1Error;
 use astromesh_proto::control::{Mode, Service, Stage, Status};
 use astromesh_proto::ipc::FromInit;
 use std::fs;
@@ -24,7 +24,7 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
         healthy: false,
         reason: String::new(),
         root_hash: String::new(),
-        uptime_ms: crate::boot::timeline::now_us() / 1000,
+        uptime_ms: astromesh_node::clock::now_us() / 1000,
         addresses: addresses(),
         services: Vec::new(),
         memory_total_kib: memory("MemTotal:"),

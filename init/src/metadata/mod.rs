@@ -10,8 +10,8 @@
 mod ask;
 mod uplink;
 
-use crate::log_sink;
-use crate::service;
+use astromesh_node::places::EXIT_FOUND;
+use astromesh_node::{log_sink, service};
 use astromesh_proto::cloud::Cloud;
 use astromesh_proto::metadata::SERVER;
 use rustix::thread::CapabilitySet;
@@ -23,8 +23,6 @@ use uplink::Uplink;
 /// milliseconds; this is for one that comes up later than its guest. PID 1 waits a little longer than that.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Exit code: the document is written.
-pub const EXIT_FOUND: i32 = 0;
 /// Exit code: there is none; the reason is in the log.
 const EXIT_NONE: i32 = 1;
 

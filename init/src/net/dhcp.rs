@@ -3,7 +3,7 @@
 use super::lease::{Change, Client, Lease, Send};
 use super::links::EthernetLink;
 use super::wire;
-use crate::sys::packet::PacketSocket;
+use astromesh_sys::packet::PacketSocket;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -12,11 +12,10 @@ mod resolver;
 mod wire;
 
 use crate::config::read_network;
-use crate::log_sink;
-use crate::service;
-use crate::sys::descriptors;
+use astromesh_node::{log_sink, service};
 use astromesh_proto::ipc::{self, ToInit};
 use astromesh_proto::machine_config::{Addressing, Cidr, Network};
+use astromesh_sys::descriptors;
 use dhcp::Dhcp;
 use lease::Change;
 use links::EthernetLink;

@@ -3,17 +3,13 @@
 //! What is done to it is behind a trait, because what matters is what happens when each step fails or power goes in the
 //! middle of it; a table test walks that on a partition in memory ([`super::judge`]).
 
-use crate::boot::disk;
+use astromesh_node::disk;
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
-use astromesh_verity::Uuid;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-
-/// The type of an EFI system partition (UEFI Specification 2.10, table 5.7).
-pub const TYPE_ESP: Uuid = Uuid::from_u128(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b);
 
 /// Where it is mounted, in this process's own namespace.
 pub const MOUNTED_ON: &str = "/run/esp";
@@ -81,7 +77,7 @@ pub struct Esp {
 impl Esp {
     /// Mounts the boot partition of a disk. The process must be in a mount namespace of its own.
     pub fn mount(disk: &str, writable: bool) -> Result<Self, EspError> {
-        let partition = disk::find(disk, |entry| entry.type_guid == TYPE_ESP)
+        let partition = disk::find(disk, |entry| entry.type_guid == disk::TYPE_ESP)
             .ok_or_else(|| EspError::Find(disk.to_owned()))?;
         let device = partition.device.to_string_lossy().into_owned();
         let failed = |cause| EspError::Mount { device: device.clone(), cause };

@@ -4,8 +4,8 @@
 //! Nothing is looked into here: a bounded number of bytes with plain names, as the user that will read them, once the
 //! volume is mounted. What they are worth is decided by the signature, as it is with a registry.
 
-use crate::boot::{disk, volume};
-use crate::service::{self, BecomeError};
+use astromesh_node::service::{self, BecomeError};
+use astromesh_node::{disk, volume};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};

@@ -4,7 +4,7 @@
 //! brought back by whoever can put it before the node. It rises when a release is kept and never falls. It lies in a folder
 //! that no service may write to.
 
-use crate::durable;
+use astromesh_node::durable;
 use astromesh_proto::version::Version;
 use std::io;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use super::boot_partition::BootPartition;
 use super::{Node, SlotsError, floor};
-use crate::boot::disk::Disk;
+use astromesh_node::disk::Disk;
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::update::{SLOTS_FILE, SlotPartition, Slots};
 use astromesh_proto::version::Version;

@@ -10,9 +10,9 @@ use super::boot_partition::{BootPartition, Esp, MOUNTED_ON};
 use super::staged::{Candidate, EVIDENCE, KINDS};
 use super::transfers::{Places, definitions};
 use super::{Node, SlotsError, floor};
-use crate::boot::disk::{self, Disk};
-use crate::service;
-use crate::view::{DEVICES, Device, Memory, STRICT, Tree, View};
+use astromesh_node::disk::{self, Disk};
+use astromesh_node::service;
+use astromesh_node::view::{DEVICES, Device, Memory, STRICT, Tree, View};
 use astromesh_oci::{Digest, Evidence, Kind, PublicKey, Verified};
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_verity::{RootHash, Superblock, partition_uuids};
@@ -162,7 +162,7 @@ fn devices(disk: &str) -> Option<Vec<Device>> {
 }
 
 fn esp_device(disk: &str) -> Option<String> {
-    let found = disk::find(disk, |entry| entry.type_guid == super::boot_partition::TYPE_ESP)?;
+    let found = disk::find(disk, |entry| entry.type_guid == disk::TYPE_ESP)?;
     Some(found.device.to_string_lossy().into_owned())
 }
 

@@ -16,9 +16,10 @@ mod judge;
 mod staged;
 mod transfers;
 
-use crate::log_sink;
-use crate::service::{self, BecomeError};
-use crate::view::ViewError;
+use astromesh_node::log_sink;
+use astromesh_node::places::{DISK_FILE, EXIT_DONE, EXIT_ON_TRIAL};
+use astromesh_node::service::{self, BecomeError};
+use astromesh_node::view::ViewError;
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_proto::update::{INSTALL_SAID_FILE, SAID_FILE};
@@ -28,24 +29,10 @@ use rustix::thread::CapabilitySet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-pub use boot_partition::TYPE_ESP;
 pub use staged::{Candidate, EVIDENCE, KINDS, RefuseError, STAGE, now};
 
-/// Exit code: it is done; when looking, the release that runs is kept.
-pub const EXIT_DONE: i32 = 0;
 /// Exit code: it could not be done, and nothing that runs has changed.
 const EXIT_NOT_DONE: i32 = 1;
-/// Exit code when looking: the release that runs is on trial.
-pub const EXIT_ON_TRIAL: i32 = 10;
-
-/// Where the public keys lie, one file each, written by the `config` process for this one.
-pub const KEYS: &str = "/run/config/slots";
-/// [`KEYS`], as PID 1 makes it.
-pub const KEYS_FOLDER: &std::ffi::CStr = c"/run/config/slots";
-
-/// Which disk the root is on, written by PID 1.
-pub const DISK_FILE: &str = "/run/node/disk";
-
 /// Why the work could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotsError {

@@ -9,13 +9,14 @@ pub mod power;
 pub mod services;
 pub mod trial;
 
-use crate::boot::timeline::{self, Moment};
+use crate::boot::timeline::Moment;
 use crate::boot::{Node, root};
-use crate::slots;
-use crate::sys::watchdog::PET_SECONDS;
-use crate::sys::{heap, signals};
+use astromesh_node::clock::now_us;
+use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
 use astromesh_proto::control::{Mode, Outcome};
 use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, SlotsWork, ToInit};
+use astromesh_sys::watchdog::PET_SECONDS;
+use astromesh_sys::{heap, signals};
 use astromesh_verity::Device;
 use astromesh_verity::table::Verdict;
 use power::{Buttons, How};
@@ -47,8 +48,8 @@ pub fn run(mut node: Node) -> ! {
     if node.plan.maintenance.is_none() {
         node.timeline.push("healthy", Moment::now(), Outcome::Running, ipc::cut("waiting for the runtime"));
     }
-    log::info!("boot is over after {} ms", timeline::now_us() / 1000);
-    crate::sys::pages::forget_code();
+    log::info!("boot is over after {} ms", now_us() / 1000);
+    astromesh_sys::pages::forget_code();
     heap::seal();
     let how = watch(&mut node, &signals, &buttons);
     stop(&mut node, &signals, how)
@@ -141,11 +142,11 @@ fn begin_work(node: &mut Node, work: SlotsWork) -> bool {
 
 /// Takes note that the slots were looked at: the judgement begins. An exit code that says nothing says "kept".
 fn begin_judgement(node: &mut Node, code: Option<i32>) {
-    let on_trial = code == Some(slots::EXIT_ON_TRIAL);
+    let on_trial = code == Some(EXIT_ON_TRIAL);
     if node.trial.begin(node.plan.trial, on_trial) {
         let (outcome, note) = match code {
-            Some(slots::EXIT_ON_TRIAL) => (Outcome::Done, "this release is on trial"),
-            Some(slots::EXIT_DONE) => (Outcome::Done, "this release is kept"),
+            Some(EXIT_ON_TRIAL) => (Outcome::Done, "this release is on trial"),
+            Some(EXIT_DONE) => (Outcome::Done, "this release is kept"),
             _ => (Outcome::Degraded, "the slots can't be looked at: no update, and no trial"),
         };
         log::info!("slots: {note}");
@@ -170,14 +171,14 @@ fn reap(node: &mut Node) {
         let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
         if let Some(work) = node.trial.ended(pid) {
             let code = status.exit_status();
-            if !matches!(code, Some(slots::EXIT_DONE | slots::EXIT_ON_TRIAL)) {
+            if !matches!(code, Some(EXIT_DONE | EXIT_ON_TRIAL)) {
                 log::warn!("slots: {work:?} ended with {code:?}, signal {:?}", status.terminating_signal());
             }
             if work == SlotsWork::Inspect {
                 begin_judgement(node, code);
             }
-            let on_trial = work == SlotsWork::Inspect && code == Some(slots::EXIT_ON_TRIAL);
-            finish_work(node, work, on_trial || code == Some(slots::EXIT_DONE));
+            let on_trial = work == SlotsWork::Inspect && code == Some(EXIT_ON_TRIAL);
+            finish_work(node, work, on_trial || code == Some(EXIT_DONE));
             if let Some(waiting) = node.trial.take_waiting() {
                 if !begin_work(node, waiting) {
                     finish_work(node, waiting, false);
@@ -258,7 +259,7 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
             node.trial.health(healthy);
             if healthy {
                 node.timeline.finish("healthy", Outcome::Done, "health holds");
-                log::info!("healthy after {} ms", timeline::now_us() / 1000);
+                log::info!("healthy after {} ms", now_us() / 1000);
             } else {
                 log::warn!("health: {reason}");
             }

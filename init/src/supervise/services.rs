@@ -5,10 +5,10 @@
 
 use super::memory;
 use crate::boot::root::VerifiedRoot;
-use crate::service;
-use crate::sys::spawn::{Spawn, spawn};
-use crate::update::SEEDS;
+use astromesh_node::places::SEEDS;
 use astromesh_proto::ipc::{self, FromInit};
+use astromesh_sys::kernel_file::write_file;
+use astromesh_sys::spawn::{Spawn, spawn};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -35,15 +35,6 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A service that lived this long is taken to be well: its next pause is the first again.
 pub const WELL_AFTER: Duration = Duration::from_secs(60);
-
-/// Directories of results of the config process, each with the group that may read it.
-pub const CONFIG_DIRECTORIES: &[(&CStr, u32)] = &[
-    (c"/run/config/net", service::NET_ID),
-    (c"/run/config/control", service::CONTROL_ID),
-    (c"/run/config/agent", service::AGENT_ID),
-    (c"/run/config/update", service::UPDATE_ID),
-    (crate::slots::KEYS_FOLDER, service::INSTALL_ID),
-];
 
 /// What is fixed about a service.
 struct Description {
@@ -129,7 +120,7 @@ impl Services {
     /// Makes what outlives the services: their cgroups and the runtime's log pipe.
     pub fn prepare(&mut self) {
         let root = c"/sys/fs/cgroup/cgroup.subtree_control";
-        if let Err(cause) = crate::boot::early::write_file(root, b"+memory +pids +cpu") {
+        if let Err(cause) = write_file(root, b"+memory +pids +cpu") {
             log::warn!("cgroup controllers could not be enabled: {cause}; services run without limits");
         }
         for (service, description) in self.list.iter_mut().zip(&DESCRIPTIONS) {
@@ -286,7 +277,7 @@ impl Services {
 
     /// Kills everything in the agent's cgroup, however deep it forked.
     pub fn kill_agent(&self) {
-        if let Err(cause) = crate::boot::early::write_file(c"/sys/fs/cgroup/agent/cgroup.kill", b"1") {
+        if let Err(cause) = write_file(c"/sys/fs/cgroup/agent/cgroup.kill", b"1") {
             log::warn!("agent: cgroup.kill: {cause}");
             if let Some(pid) = self.list[AGENT].pid {
                 let _ = rustix::process::kill_process(pid, Signal::KILL);

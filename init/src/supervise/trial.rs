@@ -6,8 +6,8 @@
 //! node running what it runs**: a blessing that fails is tried again and then left, and only a release that is known to
 //! be on trial is ever restarted for want of health.
 
-use crate::sys::spawn::{Spawn, spawn};
 use astromesh_proto::ipc::{self, SlotsWork};
+use astromesh_sys::spawn::{Spawn, spawn};
 use rustix::process::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -14,18 +14,18 @@ mod schedule;
 pub mod serve;
 
 use crate::config::read_update;
-use crate::log_sink;
-use crate::pid1::{Pid1, Pid1Error};
-use crate::service;
 use crate::slots::running_version;
-use crate::sys::descriptors;
 use apply::Job;
+use astromesh_node::ipc_client::{Pid1, Pid1Error};
+use astromesh_node::places::{SEEDS, UPDATE_SOCKET};
+use astromesh_node::{log_sink, service};
 use astromesh_proto::ipc::{FromInit, SlotsWork, ToInit};
 use astromesh_proto::machine_config::{Update, UpdateMode};
 use astromesh_proto::update::{
     INSTALL_SAID_FILE, Origin, Outcome, Record, SAID_FILE, SLOTS_FILE, Slots, State, parse,
 };
 use astromesh_proto::version::Version;
+use astromesh_sys::descriptors;
 use reconcile::{Next, reconcile};
 use rustix::thread::CapabilitySet;
 use std::fs::File;
@@ -34,9 +34,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// How many block devices PID 1 hands over to read from: the slot that runs, the other one, the boot partition.
-pub const SEEDS: usize = 3;
 
 /// How long a `slots` process may take: it hashes two roots and writes one, on an emulated machine.
 const WORK_WITHIN: Duration = Duration::from_secs(900);
@@ -92,7 +89,7 @@ pub fn main() -> i32 {
     let server = Arc::clone(&shared);
     let served = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
         if let Err(error) = serve::listen(&server) {
-            log::error!("{} can't be listened on: {error}; operators can't ask", serve::SOCKET);
+            log::error!("{UPDATE_SOCKET} can't be listened on: {error}; operators can't ask");
         }
     });
     let worker = Arc::clone(&shared);

@@ -1,6 +1,6 @@
 //! What is kept on `/var`: the attempts, written so that a power cut leaves the old list or the new one.
 
-use crate::durable;
+use astromesh_node::durable;
 use astromesh_proto::update::{Record, parse};
 use std::fs::File;
 use std::io::{self, Read as _};

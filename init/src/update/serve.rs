@@ -4,8 +4,9 @@
 
 use super::Shared;
 use super::apply::{self, Job};
-use crate::framed::Framed;
-use crate::service;
+use astromesh_node::framed::Framed;
+use astromesh_node::places::{MAX_UPDATE_ANSWER, MAX_UPDATE_REQUEST, UPDATE_SOCKET};
+use astromesh_node::service;
 use astromesh_proto::frame;
 use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
 use rustix::fs::Mode;
@@ -16,14 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Where it is. PID 1 made the folder for this service.
-pub const SOCKET: &str = "/run/update/socket";
-
-/// Most bytes of a request.
-pub const MAX_REQUEST: usize = 1024;
-/// Most bytes of an answer: the state with every attempt.
-pub const MAX_ANSWER: usize = 128 * 1024;
-
 /// Most connections at one time: one that applies, and some that ask how it stands.
 const MOST_CONNECTIONS: usize = 4;
 /// How long `control` may take to say what it wants, or to take an answer.
@@ -33,10 +26,13 @@ const STACK: usize = 512 * 1024;
 
 /// Listens, for as long as the service lives.
 pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<()> {
-    let _ = std::fs::remove_file(SOCKET);
-    let listener = UnixListener::bind(SOCKET)?;
+    let _ = std::fs::remove_file(UPDATE_SOCKET);
+    let listener = UnixListener::bind(UPDATE_SOCKET)?;
     // Whoever connects is asked for by the kernel's word, not by the file's mode.
-    std::fs::set_permissions(SOCKET, std::fs::Permissions::from_mode(Mode::from_raw_mode(0o666).bits()))?;
+    std::fs::set_permissions(
+        UPDATE_SOCKET,
+        std::fs::Permissions::from_mode(Mode::from_raw_mode(0o666).bits()),
+    )?;
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
@@ -70,13 +66,13 @@ fn is_control(stream: &UnixStream) -> bool {
 fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_read_timeout(Some(STALLS_WITHIN))?;
     stream.set_write_timeout(Some(STALLS_WITHIN))?;
-    let mut buffer = [0; MAX_REQUEST];
+    let mut buffer = [0; MAX_UPDATE_REQUEST];
     let Some(request) = frame::read::<_, UpdateRequest>(&mut Framed(&mut stream), &mut buffer)? else {
         return Ok(());
     };
     // Somebody who has gone is told nothing more; what he began goes on.
     let mut tell = |answer: &UpdateAnswer| {
-        let sent = frame::encode_vec(answer, MAX_ANSWER).map(|bytes| stream.write_all(&bytes));
+        let sent = frame::encode_vec(answer, MAX_UPDATE_ANSWER).map(|bytes| stream.write_all(&bytes));
         matches!(sent, Ok(Ok(())))
     };
     let restart = match request {

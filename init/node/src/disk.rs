@@ -5,10 +5,13 @@
 //! name the device. Where the primary table is damaged (power may have failed while it was written) the backup is read,
 //! as the kernel does.
 
-use astromesh_verity::{DeviceNumber, Gpt, SectorSize, find};
+use astromesh_verity::{DeviceNumber, Gpt, SectorSize, Uuid, find};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The type of an EFI system partition (UEFI Specification 2.10, table 5.7).
+pub const TYPE_ESP: Uuid = Uuid::from_u128(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b);
 
 /// A partition of a disk.
 #[derive(Debug, Clone)]
