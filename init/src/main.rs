@@ -8,7 +8,6 @@
 //! to listen to it.
 
 mod agent;
-mod boot;
 mod config;
 mod control;
 mod http;
@@ -16,10 +15,10 @@ mod metadata;
 mod net;
 mod prefetch;
 mod slots;
-mod supervise;
 mod update;
 
 use astromesh_node::service;
+use astromesh_pid1::{boot, supervise};
 use boot::{OnFailure, Stage};
 
 /// The boot: what is done, in which order, and what a failure means. This table is the program; one loop

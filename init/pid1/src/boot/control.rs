@@ -1,6 +1,7 @@
 //! Starts the `control` service: the operator's way in, in maintenance mode the only thing that serves.
 
-use super::{Node, Report, StageError};
+use super::stage::{Report, StageError};
+use crate::node::Node;
 use crate::supervise::services::CONTROL;
 
 /// The stage.

@@ -2,8 +2,9 @@
 //!
 //! Mount flags are as tight as each tree allows. Nothing here reads anything from outside the kernel.
 
+use super::stage::{Report, StageError};
 use super::timeline::{Moment, Timeline};
-use super::{Node, Report, StageError};
+use crate::node::Node;
 use crate::supervise::services::Services;
 use crate::supervise::trial::Trial;
 use astromesh_node::{log_sink, service};

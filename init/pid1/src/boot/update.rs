@@ -1,6 +1,7 @@
 //! Starts the `update` service, where the machine-config says from where releases come.
 
-use super::{Node, Report, StageError};
+use super::stage::{Report, StageError};
+use crate::node::Node;
 use crate::supervise::services::UPDATE;
 use astromesh_node::disk::{self, Partition, TYPE_ESP};
 use astromesh_node::places::SEEDS;

@@ -5,12 +5,14 @@
 //! that a service does not take is dropped.
 
 mod memory;
-pub mod power;
-pub mod services;
-pub mod trial;
+mod power;
+pub(crate) mod services;
+pub(crate) mod trial;
 
+use crate::boot::restart;
+use crate::boot::root::proof::{VerifiedRoot, device_name};
 use crate::boot::timeline::Moment;
-use crate::boot::{Node, root};
+use crate::node::Node;
 use astromesh_node::clock::now_us;
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
 use astromesh_proto::control::{Mode, Outcome};
@@ -42,7 +44,7 @@ pub fn run(mut node: Node) -> ! {
         Ok(signals) => signals,
         Err(error) => {
             log::error!("signals can't be received: {error}");
-            crate::boot::restart()
+            restart()
         }
     };
     if node.plan.maintenance.is_none() {
@@ -288,12 +290,12 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
 /// Tells `control` all there is to know; what it does not take at once is dropped.
 fn answer(node: &Node, memory: bool) {
     let Some(socket) = node.services.sockets()[CONTROL] else { return };
-    let status = Device::status(&root::device_name());
+    let status = Device::status(&device_name());
     let (hash, verified) = match &status {
         Ok(status) => {
             let mut hash = heapless::String::new();
             let _ = core::fmt::Write::write_fmt(&mut hash, format_args!("{}", status.table.root_hash));
-            let opened_with = node.root.as_ref().map(root::VerifiedRoot::hash);
+            let opened_with = node.root.as_ref().map(VerifiedRoot::hash);
             let verified = status.verdict == Verdict::Valid && status.read_only;
             (hash, verified && opened_with == Some(&status.table.root_hash))
         }

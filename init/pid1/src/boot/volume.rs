@@ -7,7 +7,8 @@
 //!
 //! Sources: cloud-init's documentation, "NoCloud" and "Config drive".
 
-use super::config::{ConfigStageError, carry};
+use super::carry::carry;
+use super::config_error::ConfigStageError;
 use astromesh_node::{disk, volume};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;

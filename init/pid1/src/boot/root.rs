@@ -4,7 +4,10 @@
 //! which partitions they are (their UUIDs are its two halves) and what every block must be. A root that does not
 //! verify is never mounted; a block that turns out wrong later restarts the machine (`restart_on_corruption`).
 
-use super::{Node, Report, StageError};
+pub mod proof;
+
+use super::stage::{Report, StageError};
+use crate::node::Node;
 use crate::supervise::services::Services;
 use astromesh_node::disk;
 use astromesh_sys::watchdog::Watchdog;
@@ -12,37 +15,15 @@ use astromesh_verity::superblock::SuperblockError;
 use astromesh_verity::{
     Device, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device, partition_uuids,
 };
+use proof::{VerifiedRoot, device_name};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Name of the device in the device-mapper.
-const DEVICE: &str = "astromesh-root";
-
-/// [`DEVICE`], as the ioctls want it.
-pub fn device_name() -> device::DeviceName {
-    DEVICE.parse().expect("a short name of letters and a dash is a device name")
-}
-
 /// How long disks may take to appear; an emulated NVMe controller takes seconds.
 const DISKS_APPEAR_WITHIN: Duration = Duration::from_secs(30);
-
-/// Proof that `/` is a dm-verity device with the root hash of the command line. Only [`run`] makes one.
-#[derive(Debug)]
-pub struct VerifiedRoot {
-    hash: RootHash,
-    /// The disk it is on.
-    pub disk: String,
-}
-
-impl VerifiedRoot {
-    /// The root hash the device was opened with.
-    pub fn hash(&self) -> &RootHash {
-        &self.hash
-    }
-}
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +103,7 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     switch_root().map_err(RootError::SwitchRoot)?;
 
     let note = format!("{hash} on {}, verity, read-only", data.device.display());
-    node.root = Some(VerifiedRoot { hash, disk: data.disk });
+    node.root = Some(VerifiedRoot::new(hash, data.disk));
     if cfg!(not(feature = "tree-in-memory")) {
         Services::start_prefetch(&node.kmsg, &node.null);
     }

@@ -5,7 +5,8 @@
 //! here: the agent's start is not to be kept waiting for a FAT. Whatever goes wrong means "not on trial": then nothing that
 //! follows can restart this machine for want of health, and it runs what it runs.
 
-use super::{Node, Report, StageError};
+use super::stage::{Report, StageError};
+use crate::node::Node;
 use crate::supervise::trial::start;
 use astromesh_node::places::DISK_FILE;
 use astromesh_proto::ipc::SlotsWork;

@@ -1,6 +1,7 @@
 //! Launches the agent runtime, if there is a machine-config to run.
 
-use super::{Node, Report, StageError};
+use super::stage::{Report, StageError};
+use crate::node::Node;
 
 /// Why the runtime was not launched.
 #[derive(Debug, thiserror::Error)]

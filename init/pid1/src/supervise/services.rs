@@ -4,7 +4,7 @@
 //! A restart after boot allocates nothing, so a node out of memory can still heal.
 
 use super::memory;
-use crate::boot::root::VerifiedRoot;
+use crate::boot::root::proof::VerifiedRoot;
 use astromesh_node::places::SEEDS;
 use astromesh_proto::ipc::{self, FromInit};
 use astromesh_sys::kernel_file::write_file;

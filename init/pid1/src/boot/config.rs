@@ -6,21 +6,21 @@
 //!
 //! Where it may come from is a table, [`SOURCES`]: the first that has one wins.
 
-use super::{Node, Report, StageError, metadata, volume};
+use super::carry::carry;
+use super::config_error::ConfigStageError;
+use super::one_shot::await_end;
+use super::stage::{Report, StageError};
+use super::{metadata, volume};
+use crate::node::Node;
 use astromesh_node::places::{CONFIG_DIRECTORIES, PLAN};
 use astromesh_node::service;
 use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
 use astromesh_sys::spawn::{Spawn, spawn};
-use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-
-/// Largest machine-config, in bytes, and one more so that a larger one is seen to be larger. SMBIOS carries it in
-/// base64, four thirds the size, among other strings: hence twice that.
-const MOST_BYTES: usize = 2 * 1024 * 1024 + 1;
 
 /// How long the judgement may take.
 const JUDGED_WITHIN: Duration = Duration::from_secs(30);
@@ -34,52 +34,6 @@ const DRIVE_APPEARS_ON_A_CLOUD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Where QEMU's fw_cfg item lies.
 const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/astromesh.machine_config/raw";
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigStageError {
-    /// No source has one.
-    #[error(
-        "no machine-config: give one by SMBIOS, fw_cfg, a drive or a cloud's user data (see docs/operations.md)"
-    )]
-    FindConfig,
-    /// The bytes could not be carried.
-    #[error("the machine-config from {source_name} could not be read: {cause}")]
-    ReadConfig {
-        /// Where it lies.
-        source_name: &'static str,
-        /// Why.
-        cause: Errno,
-    },
-    /// A directory for the results could not be made.
-    #[error("/run/config could not be prepared: {0}")]
-    PrepareDirectory(Errno),
-    /// The process could not be started.
-    #[error("the config process could not be started: {0}")]
-    StartParser(std::io::Error),
-    /// It did not come to an end, or to a good one.
-    #[error("the config process died or took too long; the machine-config is not used")]
-    AwaitParser,
-    /// It left no plan.
-    #[error("the config process left no plan; the machine-config is not used")]
-    ReadPlan,
-    /// The process that asks a cloud could not be started.
-    #[error("the metadata process could not be started: {0}")]
-    StartMetadata(std::io::Error),
-    /// The cloud gave none.
-    #[error(
-        "no machine-config from {0}: what `metadata` logged before this says why (see docs/operations.md)"
-    )]
-    AskCloud(&'static str),
-    /// The machine-config is wrong.
-    #[error("machine-config from {source_name}: {text}")]
-    Invalid {
-        /// Where it lies.
-        source_name: &'static str,
-        /// What is wrong with it.
-        text: String,
-    },
-}
 
 /// Where a machine-config was found, and how the bytes are wrapped.
 struct Source {
@@ -193,27 +147,6 @@ fn open(path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Copies at most [`MOST_BYTES`] into memory that is nobody's file.
-pub fn carry(file: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let memory = rustix::fs::memfd_create(c"machine-config", MemfdFlags::CLOEXEC)?;
-    let mut buffer = [0; 4096];
-    let mut carried = 0;
-    while carried < MOST_BYTES {
-        let room = buffer.len().min(MOST_BYTES - carried);
-        let count = rustix::io::read(file, &mut buffer[..room])?;
-        if count == 0 {
-            break;
-        }
-        let mut written = 0;
-        while written < count {
-            written += rustix::io::write(&memory, &buffer[written..count])?;
-        }
-        carried += count;
-    }
-    rustix::fs::seek(&memory, rustix::fs::SeekFrom::Start(0))?;
-    Ok(memory)
-}
-
 fn contains(memory: &OwnedFd, needle: &[u8]) -> bool {
     let mut buffer = [0; 4096];
     let mut at = 0;
@@ -247,27 +180,6 @@ fn judge(node: &Node, source: &Source) -> Result<(), ConfigStageError> {
     match await_end(node, pid, JUDGED_WITHIN) {
         Some(0) => Ok(()),
         _ => Err(ConfigStageError::AwaitParser),
-    }
-}
-
-/// The exit code of a one-shot process; `None` when it was killed, by another or, after `longest`, by this.
-pub fn await_end(node: &Node, pid: Pid, longest: Duration) -> Option<i32> {
-    let deadline = Instant::now() + longest;
-    loop {
-        match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
-            Ok(Some((_, status))) => return status.exit_status(),
-            Ok(None) if Instant::now() < deadline => {
-                if let Some(watchdog) = &node.watchdog {
-                    watchdog.pet();
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            _ => {
-                // Reaped like any orphan, once the boot is over.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                return None;
-            }
-        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! whose firmware names no cloud starts no process and waits for nothing. PID 1 reads no answer: the process leaves
 //! bytes in memory that PID 1 made, they are copied, bounded, once it has ended, and judged by `config`.
 
-use super::Node;
-use super::config::{ConfigStageError, await_end, carry};
+use super::carry::carry;
+use super::config_error::ConfigStageError;
+use super::one_shot::await_end;
+use crate::node::Node;
 use crate::supervise::services::make_cgroup;
 use astromesh_node::places::EXIT_FOUND;
 use astromesh_proto::cloud::{Cloud, DmiFacts};

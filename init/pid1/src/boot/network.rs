@@ -1,7 +1,8 @@
 //! Starts the `net` service, which goes on with links, addresses and the resolver by itself. An agent's imports need
 //! no network, so nobody waits for a lease.
 
-use super::{Node, Report, StageError};
+use super::stage::{Report, StageError};
+use crate::node::Node;
 use crate::supervise::services::NET;
 
 /// The stage.

@@ -4,7 +4,9 @@
 //! to the disk's end ([`super::grow`]). A node without it runs from memory and says so: what it keeps is lost at the next
 //! start.
 
-use super::{Node, Report, StageError, grow};
+use super::grow;
+use super::stage::{Report, StageError};
+use crate::node::Node;
 use astromesh_node::disk::{self, Disk};
 use astromesh_node::service;
 use astromesh_verity::Uuid;
