@@ -7,16 +7,6 @@
 //! PID 1 parses no byte from the network, allocates nothing once the boot is over, and never waits for anybody
 //! to listen to it.
 
-mod agent;
-mod config;
-mod control;
-mod http;
-mod metadata;
-mod net;
-mod prefetch;
-mod slots;
-mod update;
-
 use astromesh_node::service;
 use astromesh_pid1::{boot, supervise};
 use boot::{OnFailure, Stage};
@@ -39,14 +29,14 @@ fn main() {
     // By the name alone: a service in a pid namespace of its own has number 1 there, too. The kernel's name for this file
     // is none of these.
     std::process::exit(match std::env::args().next().as_deref() {
-        Some(service::PREFETCH) => prefetch::main(),
-        Some(service::CONFIG) => config::main(),
-        Some(service::METADATA) => metadata::main(),
-        Some(service::NET) => net::main(),
-        Some(service::CONTROL) => control::main(),
-        Some(service::AGENT) => agent::main(),
-        Some(service::SLOTS) => slots::main(),
-        Some(service::UPDATE) => update::main(),
+        Some(service::PREFETCH) => astromesh_prefetch::main(),
+        Some(service::CONFIG) => astromesh_config::main(),
+        Some(service::METADATA) => astromesh_metadata::main(),
+        Some(service::NET) => astromesh_net::main(),
+        Some(service::CONTROL) => astromesh_control::main(),
+        Some(service::AGENT) => astromesh_agent::main(),
+        Some(service::SLOTS) => astromesh_slots::main(),
+        Some(service::UPDATE) => astromesh_update::main(),
         _ if rustix::process::getpid().is_init() => supervise::run(boot::run(BOOT)),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
