@@ -21,6 +21,8 @@ mod specification;
 mod test;
 mod updates;
 mod variants;
+#[cfg(test)]
+mod walls;
 
 use anyhow::Result;
 use astromesh_rootfs::lock::DebianLock;

@@ -1,7 +1,7 @@
 //! The kernel calls that no safe wrapper covers, each in a file of its own.
 //!
-//! **Why one crate.** This is the only `unsafe` code of the node's processes. It stands apart so that it can be read as a
-//! whole, and so that no file above it can become unsafe unnoticed.
+//! **Why one crate.** This is all `unsafe` code below `init/`. It stands apart so that it can be read as a whole, and a test
+//! of `xtask` (`walls`) refuses it anywhere else there.
 //!
 //! **What always holds.** What is exported is safe to call, and each `unsafe` block says why it is sound. The crate depends
 //! on nothing of ours.
