@@ -7,25 +7,8 @@
 //! PID 1 parses no byte from the network, allocates nothing once the boot is over, and never waits for anybody
 //! to listen to it.
 
-mod agent;
-mod boot;
-mod config;
-mod control;
-mod durable;
-mod framed;
-mod http;
-mod log_sink;
-mod metadata;
-mod net;
-mod pid1;
-mod prefetch;
-mod service;
-mod slots;
-mod supervise;
-mod sys;
-mod update;
-mod view;
-
+use astromesh_node::service;
+use astromesh_pid1::{boot, supervise};
 use boot::{OnFailure, Stage};
 
 /// The boot: what is done, in which order, and what a failure means. This table is the program; one loop
@@ -46,14 +29,14 @@ fn main() {
     // By the name alone: a service in a pid namespace of its own has number 1 there, too. The kernel's name for this file
     // is none of these.
     std::process::exit(match std::env::args().next().as_deref() {
-        Some(service::PREFETCH) => prefetch::main(),
-        Some(service::CONFIG) => config::main(),
-        Some(service::METADATA) => metadata::main(),
-        Some(service::NET) => net::main(),
-        Some(service::CONTROL) => control::main(),
-        Some(service::AGENT) => agent::main(),
-        Some(service::SLOTS) => slots::main(),
-        Some(service::UPDATE) => update::main(),
+        Some(service::PREFETCH) => astromesh_prefetch::main(),
+        Some(service::CONFIG) => astromesh_config::main(),
+        Some(service::METADATA) => astromesh_metadata::main(),
+        Some(service::NET) => astromesh_net::main(),
+        Some(service::CONTROL) => astromesh_control::main(),
+        Some(service::AGENT) => astromesh_agent::main(),
+        Some(service::SLOTS) => astromesh_slots::main(),
+        Some(service::UPDATE) => astromesh_update::main(),
         _ if rustix::process::getpid().is_init() => supervise::run(boot::run(BOOT)),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");

@@ -210,6 +210,7 @@ pub struct State {
 }
 
 /// Reads one of the JSON files, whoever wrote it; `None` when it is too large or is none.
+#[cfg(feature = "documents")]
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     if bytes.len() > MAX_FILE { None } else { serde_json::from_slice(bytes).ok() }
 }
@@ -260,6 +261,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "documents")]
     #[test]
     fn what_a_newer_release_wrote_is_read_by_an_older_one() {
         let mut value = serde_json::to_value(Record { attempts: vec![attempt("a", Outcome::Kept)] }).unwrap();

@@ -11,13 +11,11 @@ use crate::accelerator::Accelerator;
 use crate::disk::{Disk, escape_commas};
 use crate::nic::Nic;
 use crate::serial::Tee;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{FIRMWARE_VARIABLES, Snapshot};
 use std::path::{Path, PathBuf};
 
-/// The firmware's code, and its variables that it keeps: links and copies in the machine's private directory.
+/// The firmware's code: a link in the machine's private directory, where its variables are too.
 pub(crate) const FIRMWARE_CODE: &str = "firmware.fd";
-/// See [`FIRMWARE_CODE`].
-pub(crate) const FIRMWARE_VARIABLES: &str = "variables.fd";
 
 /// Why a machine can't be built as asked.
 #[derive(Debug, thiserror::Error)]
@@ -273,6 +271,12 @@ impl VmBuilder {
     /// Called with each piece of console output as it arrives.
     pub fn serial_tee(mut self, tee: impl FnMut(&[u8]) + Send + 'static) -> Self {
         self.tee = Some(Box::new(tee));
+        self
+    }
+
+    /// Goes on from a snapshot of a machine that was described like this one, instead of booting.
+    pub fn resume(mut self, snapshot: &Snapshot) -> Self {
+        self.snapshot = Some(snapshot.clone());
         self
     }
 

@@ -58,6 +58,7 @@ mod nic;
 mod process;
 mod qmp;
 mod relay;
+mod save;
 mod serial;
 mod snapshot;
 mod vm;

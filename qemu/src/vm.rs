@@ -4,13 +4,14 @@
 //! machine is handed out once QMP is negotiated and the forwarded ports are known, and it is gone when its
 //! value is dropped. It refuses to wait without a limit and to explain an exit by console text.
 
-use crate::builder::{BuildError, FIRMWARE_CODE, FIRMWARE_VARIABLES, VmBuilder};
+use crate::builder::{BuildError, FIRMWARE_CODE, VmBuilder};
 use crate::emulator::{Emulator, EmulatorError};
 use crate::exit::{self, ExitReason, exit_reason};
 use crate::nic::forwarded_ports;
 use crate::process::{Plug, Process, ProcessError};
 use crate::qmp::{Qmp, QmpError, QmpEvent};
 use crate::serial::Serial;
+use crate::snapshot::FIRMWARE_VARIABLES;
 use qapi::qmp::{cont, human_monitor_command, pmemsave, query_status, quit, system_powerdown, system_reset};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -130,6 +131,9 @@ pub enum VmError {
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// Between the process's end and the last byte of its sockets there are only the reader threads.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// A snapshot of a guest of 1 GiB is read in a second; this is for a busy host.
+const RESUMES_WITHIN: Duration = Duration::from_mins(2);
 
 /// How often a wait looks whether the machine still runs.
 const LOOK: Duration = Duration::from_secs(1);
@@ -279,6 +283,18 @@ impl Vm {
             }
             other => other,
         }
+    }
+
+    /// Waits until a machine that goes on from a snapshot has read it.
+    fn await_memory(&self) -> Result<(), VmError> {
+        let deadline = Instant::now() + RESUMES_WITHIN;
+        while self.status()? == "inmigrate" {
+            if Instant::now() > deadline {
+                return Err(VmError::Resume { limit: RESUMES_WITHIN });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     pub(crate) fn qmp(&self) -> &Qmp {

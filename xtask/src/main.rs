@@ -31,6 +31,8 @@ mod steps;
 mod test;
 mod updates;
 mod variants;
+#[cfg(test)]
+mod walls;
 
 use anyhow::Result;
 use astromesh_rootfs::lock::DebianLock;

@@ -2,8 +2,9 @@
 //! no question after a token that could end a header field.
 #![no_main]
 
+use astromesh_proto::cloud::Cloud;
 use astromesh_proto::http::{Reply, ReplyError, ReplyReader};
-use astromesh_proto::metadata::{Cloud, Conversation};
+use astromesh_proto::metadata::Conversation;
 use libfuzzer_sys::fuzz_target;
 
 const MOST: usize = 4096;

@@ -1,0 +1,96 @@
+//! The one-shot `config` process: reads a machine-config from outside, and writes for each service what it needs.
+//!
+//! It is the only process that parses the document, and it has nothing to lose: its own user, no capability, no
+//! socket. Either everything is written or, on any error, only the plan for maintenance mode (and, if operator access
+//! can be read, that, so that somebody can see what is wrong).
+
+mod output;
+
+use astromesh_node::places::PLAN;
+use astromesh_node::{log_sink, service};
+use astromesh_proto::ipc::{self, Plan, Trial};
+use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
+use rustix::thread::CapabilitySet;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+/// Most bytes read from standard input; PID 1 carries no more.
+const MOST_BYTES: u64 = 2 * 1024 * 1024 + 1;
+
+/// The process. Exit code 0 means that a plan was written.
+pub fn main() -> i32 {
+    if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
+        log_sink::start("config", kmsg);
+    }
+    if let Err(error) = service::become_service(service::CONFIG_ID, CapabilitySet::empty()) {
+        log::error!("{error}");
+        return 1;
+    }
+    // What is made is for its owner and the group of the directory it is in.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+    let mut bytes = Vec::new();
+    if let Err(error) = std::io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes) {
+        log::error!("the machine-config can't be read: {error}");
+        return 1;
+    }
+    let document = match std::env::args().nth(1).as_deref() {
+        Some("smbios") => match smbios::credential(&bytes) {
+            Ok(Some(document)) => document,
+            Ok(None) => return finish(&maintenance("SMBIOS type 11 carries no machine-config", false)),
+            Err(error) => return finish(&maintenance(&error.to_string(), false)),
+        },
+        _ => bytes,
+    };
+    match MachineConfig::parse(&document) {
+        Ok(config) => match output::write(&config) {
+            Ok(()) => {
+                let trial = config.update.as_ref().map(|update| Trial {
+                    bless_after_seconds: update.bless_after_seconds,
+                    healthy_within_seconds: update.healthy_within_seconds,
+                });
+                let hostname = ipc::cut(&config.node.hostname);
+                finish(&Plan { hostname, maintenance: None, operator: true, trial })
+            }
+            Err(error) => {
+                log::error!("{error}");
+                1
+            }
+        },
+        Err(error) => refuse(&document, &error),
+    }
+}
+
+/// Leaves a plan for maintenance mode, with operator access if that much can be read.
+fn refuse(document: &[u8], error: &ConfigError) -> i32 {
+    let text = match foreign::kind(document) {
+        Some(kind) => format!("it is {kind}; a machine-config begins with apiVersion: astromesh.os/v1"),
+        None => error.short(),
+    };
+    log::error!("{text}");
+    let operator = MachineConfig::salvage_operator(document);
+    let reachable = operator.is_some_and(|operator| match output::write_operator(&operator) {
+        Ok(()) => true,
+        Err(error) => {
+            log::error!("{error}");
+            false
+        }
+    });
+    finish(&maintenance(&text, reachable))
+}
+
+fn maintenance(text: &str, operator: bool) -> Plan {
+    Plan { hostname: heapless::String::new(), maintenance: Some(ipc::cut(text)), operator, trial: None }
+}
+
+fn finish(plan: &Plan) -> i32 {
+    let mut buffer = [0; ipc::MAX_MESSAGE];
+    let written = ipc::encode(plan, &mut buffer).map(|bytes| std::fs::write(PLAN, bytes));
+    match written {
+        Some(Ok(())) => 0,
+        Some(Err(error)) => {
+            log::error!("{PLAN} can't be written: {error}");
+            1
+        }
+        None => 1,
+    }
+}

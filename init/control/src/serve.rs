@@ -1,0 +1,234 @@
+//! The operator API's connections: TLS 1.3 with certificates on both sides, then one request.
+//!
+//! Who has no certificate of the operator's authority is refused in the handshake, before a byte of the protocol. A
+//! connection has a deadline; there are at most [`MOST_CONNECTIONS`], and one more is closed at once.
+
+use crate::shared::{STACK, Shared};
+use crate::{doctor, status, update};
+use astromesh_node::framed::Framed;
+use astromesh_proto::control::{ALPN, MAX_REQUEST, MAX_RESPONSE, Request, Response};
+use astromesh_proto::frame;
+use astromesh_proto::ipc::ToInit;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use std::convert::Infallible;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Most connections at one time.
+pub const MOST_CONNECTIONS: usize = 8;
+/// How long one read or write may take.
+const STALLS_WITHIN: Duration = Duration::from_secs(10);
+/// How long an operator has to take the answer to an order that ends this process.
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(2);
+/// How long a client has from its first byte to the end of its request.
+const ASKS_WITHIN: Duration = Duration::from_secs(15);
+/// Most log lines in one frame.
+const LINES_AT_ONCE: usize = 100;
+
+/// Why the API can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// No operator is known.
+    #[error(
+        "no operator is known: the control API is closed; give the node a machine-config with an `operator` section"
+    )]
+    NoOperator,
+    /// The certificates or the key can't be used.
+    #[error(
+        "the certificates or the key in the `operator` section can't be used: {0}; make them anew with `astromeshctl gen config`"
+    )]
+    UseCertificates(String),
+    /// The address can't be listened on.
+    #[error("the control API can't listen on {0}: {1}")]
+    Listen(String, io::Error),
+}
+
+/// Listens and serves, for as long as the service lives.
+pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
+    let config = shared.config.as_ref().ok_or(ListenError::NoOperator)?;
+    let tls = Arc::new(
+        server_config(&config.ca, &config.certificate, &config.key)
+            .map_err(|error| ListenError::UseCertificates(error.to_string()))?,
+    );
+    let listener = TcpListener::bind(config.listen.as_str())
+        .map_err(|error| ListenError::Listen(config.listen.clone(), error))?;
+    log::info!("serving the control API on {}", config.listen);
+    if let Err(error) = shared.pid1.tell(&ToInit::Ready) {
+        log::warn!("{error}");
+    }
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let Ok((stream, _)) = listener.accept() else {
+            // Out of descriptors: wait for some connection to end.
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if open.fetch_add(1, Ordering::AcqRel) >= MOST_CONNECTIONS {
+            open.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let (shared, tls, counted) = (Arc::clone(shared), Arc::clone(&tls), Arc::clone(&open));
+        let started = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            // Errors are the client's to see; a log that anybody on the network can fill helps nobody.
+            let _ = serve(&shared, tls, stream);
+            counted.fetch_sub(1, Ordering::AcqRel);
+        });
+        if started.is_err() {
+            open.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+fn server_config(ca: &str, certificate: &str, key: &str) -> Result<ServerConfig, Box<dyn std::error::Error>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(root?)?;
+    }
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // One request a connection: nothing to resume, nothing to remember.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn serve(
+    shared: &Shared,
+    tls: Arc<ServerConfig>,
+    stream: TcpStream,
+) -> Result<(), Box<dyn std::error::Error>> {
+    stream.set_write_timeout(Some(STALLS_WITHIN))?;
+    stream.set_nodelay(true)?;
+    let deadline = Deadline { stream, until: std::time::Instant::now() + ASKS_WITHIN };
+    let mut stream = StreamOwned::new(ServerConnection::new(tls)?, deadline);
+    let mut buffer = [0; MAX_REQUEST];
+    let Some(request) = frame::read::<_, Request>(&mut Framed(&mut stream), &mut buffer)? else {
+        return Ok(());
+    };
+    if stream.conn.alpn_protocol() != Some(ALPN) {
+        return Ok(());
+    }
+    // From here on it is this side that speaks.
+    stream.sock.until += Duration::from_secs(365 * 24 * 3600);
+    match request {
+        Request::Logs { lines, follow } => logs(shared, &mut stream, lines, follow)?,
+        Request::Update(request) => {
+            update::relay(&request, &mut |answer| send(&mut stream, &Response::Update(answer)))?;
+        }
+        // PID 1 ends this process before it does anything else, so the answer has to be with the operator by then.
+        order @ (Request::Reboot | Request::Poweroff) => {
+            let order = if order == Request::Reboot { ToInit::Reboot } else { ToInit::Poweroff };
+            answer_and_then(shared, &mut stream, &order);
+            return Ok(());
+        }
+        request => {
+            let response = respond(shared, &request);
+            send(&mut stream, &response)?;
+        }
+    }
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    Ok(())
+}
+
+/// Answers, waits until the operator has hung up (but not for long), and has it done; also when he is gone already: he
+/// asked for it.
+fn answer_and_then(shared: &Shared, stream: &mut StreamOwned<ServerConnection, Deadline>, message: &ToInit) {
+    if send(stream, &Response::Accepted).is_ok() {
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+        stream.sock.until = std::time::Instant::now() + HANGS_UP_WITHIN;
+        while stream.sock.read(&mut [0; 256]).is_ok_and(|read| read > 0) {}
+    }
+    if let Err(error) = shared.pid1.tell(message) {
+        log::error!("{error}; the node goes on");
+    }
+}
+
+fn respond(shared: &Shared, request: &Request) -> Response {
+    let tell = |message| match shared.pid1.tell(&message) {
+        Ok(()) => Response::Accepted,
+        Err(error) => Response::Refused(error.to_string()),
+    };
+    match request {
+        Request::Status => status::status(shared).map_or_else(
+            |error| Response::Refused(error.to_string()),
+            |status| Response::Status(Box::new(status)),
+        ),
+        Request::Boot => {
+            status::boot(shared).map_or_else(|error| Response::Refused(error.to_string()), Response::Boot)
+        }
+        Request::Doctor => Response::Doctor(doctor::examine(shared)),
+        Request::RestartAgent => tell(ToInit::RestartAgent),
+        Request::Reboot | Request::Poweroff | Request::Logs { .. } | Request::Update(_) => Response::End,
+    }
+}
+
+fn logs(
+    shared: &Shared,
+    stream: &mut impl Write,
+    lines: u32,
+    follow: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut from = shared.ring.start_of_newest(lines);
+    loop {
+        let (read, next) = shared.ring.read(from, LINES_AT_ONCE);
+        from = next;
+        if !read.is_empty() {
+            send(stream, &Response::Logs(read))?;
+        } else if follow {
+            shared.ring.wait(from, Duration::from_secs(5));
+            // An empty frame now and then: a client that is gone is noticed.
+            send(stream, &Response::Logs(Vec::new()))?;
+        } else {
+            send(stream, &Response::End)?;
+            return Ok(());
+        }
+    }
+}
+
+fn send(stream: &mut impl Write, response: &Response) -> Result<(), Box<dyn std::error::Error>> {
+    stream.write_all(&frame::encode_vec(response, MAX_RESPONSE)?)?;
+    stream.flush()?;
+    Ok(())
+}
+
+/// A socket that gives up at a moment, however slowly bytes drip in.
+struct Deadline {
+    stream: TcpStream,
+    until: std::time::Instant,
+}
+
+impl Read for Deadline {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left.min(STALLS_WITHIN)))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Deadline {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}

@@ -1,0 +1,15 @@
+//! Links, and addresses for them: the kernel's list, rtnetlink, DHCP.
+//!
+//! **Why one crate.** Two processes get an address by DHCP: `net` for as long as the node is up, `metadata` for one question
+//! before there is a configuration. They import this, and not each other.
+//!
+//! **What always holds.** The state machine ([`lease`]) has no socket and no clock, and packets are read by pure functions,
+//! so what a stranger on the link sends is judged in unit tests.
+//!
+//! **Refuses** to decide: which links are used, and what is done with a lease, is the process's business.
+
+pub mod dhcp;
+pub mod lease;
+pub mod links;
+pub mod netlink;
+mod wire;

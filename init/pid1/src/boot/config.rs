@@ -1,0 +1,191 @@
+//! The machine-config: where it lies, and having it judged by somebody else.
+//!
+//! PID 1 only carries the bytes. Parsing YAML from outside is the work of the one-shot `config` process, which runs
+//! as its own user with nothing to lose, writes what each service needs into `/run/config`, and leaves a plan of a
+//! few hundred bytes. If it dies, or says no, the node is in maintenance mode: never half a configuration.
+//!
+//! Where it may come from is a table, [`SOURCES`]: the first that has one wins.
+
+use super::carry::carry;
+use super::config_error::ConfigStageError;
+use super::one_shot::await_end;
+use super::stage::{Report, StageError};
+use super::{metadata, volume};
+use crate::node::Node;
+use astromesh_node::places::{CONFIG_DIRECTORIES, PLAN};
+use astromesh_node::service;
+use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
+use astromesh_sys::spawn::{Spawn, spawn};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long the judgement may take.
+const JUDGED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a drive may take to appear when the firmware carries no machine-config.
+const DRIVE_APPEARS_WITHIN: Duration = Duration::from_secs(3);
+
+/// The same on a cloud whose metadata server can be asked: no boot of such a machine waits long for what it will not
+/// have. Its own disk was found before this stage, so its buses have been walked.
+const DRIVE_APPEARS_ON_A_CLOUD_WITHIN: Duration = Duration::from_millis(500);
+
+/// Where QEMU's fw_cfg item lies.
+const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/astromesh.machine_config/raw";
+
+/// Where a machine-config was found, and how the bytes are wrapped.
+struct Source {
+    name: &'static str,
+    /// Told to the config process: `smbios` for a raw structure, `plain` for the document itself.
+    wrapping: &'static CStr,
+    bytes: OwnedFd,
+}
+
+/// Looks in one place.
+type Look = fn(&Node) -> Result<Option<Source>, ConfigStageError>;
+
+/// Where a machine-config may be, in the order in which it is looked for: what the machine's owner put into the machine
+/// itself, then what hangs on it, then what the network says. The order among drives and among clouds is a table too
+/// ([`volume`], [`astromesh_proto::cloud`]). Documented in docs/operations.md.
+const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
+
+/// The stage.
+pub fn run(node: &mut Node) -> Result<Report, StageError> {
+    prepare().map_err(ConfigStageError::PrepareDirectory)?;
+    let source = find(node)?.ok_or(ConfigStageError::FindConfig)?;
+    judge(node, &source)?;
+    let plan = read_plan().ok_or(ConfigStageError::ReadPlan)?;
+    node.plan = plan;
+    let hostname = node.plan.hostname.clone();
+    if !hostname.is_empty() {
+        if let Err(cause) = rustix::system::sethostname(hostname.as_bytes()) {
+            log::warn!("config: the host name stays as it is: {cause}");
+        }
+    }
+    match node.plan.maintenance.clone() {
+        None => Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name))),
+        Some(text) => {
+            let text = text.as_str().to_owned();
+            Err(ConfigStageError::Invalid { source_name: source.name, text }.into())
+        }
+    }
+}
+
+/// Makes a directory for each reader of results: written by the config process, read by one group alone.
+fn prepare() -> Result<(), Errno> {
+    for &(path, reader) in CONFIG_DIRECTORIES {
+        rustix::fs::mkdir(path, Mode::from_raw_mode(0o750))?;
+        rustix::fs::chown(path, Some(Uid::from_raw(service::CONFIG_ID)), Some(Gid::from_raw(reader)))?;
+        // Set-group-id, so that what is made inside belongs to the reader's group.
+        rustix::fs::chmod(path, Mode::from_raw_mode(0o2750))?;
+    }
+    Ok(())
+}
+
+fn find(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+    for look in SOURCES {
+        if let Some(source) = look(node)? {
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+/// All type 11 structures, one after the other; the config process looks for the credential among their strings.
+fn smbios(_: &Node) -> Result<Option<Source>, ConfigStageError> {
+    const CREDENTIAL: &[u8] = b"astromesh.machine_config=";
+    let Ok(entries) = std::fs::read_dir("/sys/firmware/dmi/entries") else { return Ok(None) };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with("11-") {
+            continue;
+        }
+        let Ok(file) = open(&entry.path().join("raw").to_string_lossy()) else { continue };
+        let bytes =
+            carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "SMBIOS", cause })?;
+        // Only whether it is there; what it says is not for PID 1.
+        if contains(&bytes, CREDENTIAL) {
+            return Ok(Some(Source { name: "SMBIOS", wrapping: c"smbios", bytes }));
+        }
+    }
+    Ok(None)
+}
+
+fn fw_cfg(_: &Node) -> Result<Option<Source>, ConfigStageError> {
+    let Ok(file) = open(FW_CFG) else { return Ok(None) };
+    let bytes =
+        carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
+    Ok(Some(Source { name: "fw_cfg", wrapping: c"plain", bytes }))
+}
+
+fn volumes(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+    let on_a_cloud = metadata::cloud().is_some();
+    let longest = if on_a_cloud { DRIVE_APPEARS_ON_A_CLOUD_WITHIN } else { DRIVE_APPEARS_WITHIN };
+    let deadline = Instant::now() + longest;
+    loop {
+        if let Some((volume, bytes)) = volume::look()? {
+            return Ok(Some(Source { name: volume.name, wrapping: c"plain", bytes }));
+        }
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        if let Some(watchdog) = &node.watchdog {
+            watchdog.pet();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn cloud(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+    let Some(cloud) = metadata::cloud() else { return Ok(None) };
+    let bytes = metadata::fetch(node, cloud)?;
+    Ok(Some(Source { name: cloud.source(), wrapping: c"plain", bytes }))
+}
+
+fn open(path: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn contains(memory: &OwnedFd, needle: &[u8]) -> bool {
+    let mut buffer = [0; 4096];
+    let mut at = 0;
+    loop {
+        match rustix::io::pread(memory, &mut buffer, at) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => {
+                if buffer[..count].windows(needle.len()).any(|window| window == needle) {
+                    return true;
+                }
+                if count < needle.len() {
+                    return false;
+                }
+                // Overlap, so that a needle across two reads is found.
+                at += (count - (needle.len() - 1)) as u64;
+            }
+        }
+    }
+}
+
+/// Runs the config process to its end.
+fn judge(node: &Node, source: &Source) -> Result<(), ConfigStageError> {
+    let pid = spawn(&Spawn {
+        name: c"config",
+        argument: Some(source.wrapping),
+        namespaces: 0,
+        cgroup: None,
+        fds: &[source.bytes.as_fd(), node.kmsg.as_fd(), node.kmsg.as_fd()],
+    })
+    .map_err(ConfigStageError::StartParser)?;
+    match await_end(node, pid, JUDGED_WITHIN) {
+        Some(0) => Ok(()),
+        _ => Err(ConfigStageError::AwaitParser),
+    }
+}
+
+fn read_plan() -> Option<Plan> {
+    let file = open(PLAN).ok()?;
+    let mut bytes = [0; MAX_MESSAGE + 1];
+    let count = rustix::io::read(&file, &mut bytes).ok()?;
+    ipc::decode(bytes.get(..count.min(MAX_MESSAGE))?)
+}

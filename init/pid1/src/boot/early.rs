@@ -1,0 +1,164 @@
+//! The first stage: a log to write to, a watchdog over us, the kernel's file systems, a few settings.
+//!
+//! Mount flags are as tight as each tree allows. Nothing here reads anything from outside the kernel.
+
+use super::stage::{Report, StageError};
+use super::timeline::{Moment, Timeline};
+use crate::node::Node;
+use crate::supervise::services::Services;
+use crate::supervise::trial::Trial;
+use astromesh_node::{log_sink, service};
+use astromesh_proto::control::Outcome;
+use astromesh_proto::ipc::{self, Plan};
+use astromesh_sys::kernel_file::write_file;
+use astromesh_sys::watchdog::Watchdog;
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+/// Why the first stage failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EarlyError {
+    /// A file system of the kernel's could not be mounted.
+    #[error(
+        "{what} could not be mounted on {on}: {cause}; the kernel lacks it, see kernel-config/x86_64.config"
+    )]
+    Mount {
+        /// Type of the file system.
+        what: &'static str,
+        /// Where.
+        on: &'static str,
+        /// Why.
+        cause: Errno,
+    },
+    /// A directory of `/run` could not be made.
+    #[error("{path} could not be made: {cause}")]
+    MakeDirectory {
+        /// The directory.
+        path: &'static str,
+        /// Why.
+        cause: Errno,
+    },
+}
+
+struct Tree {
+    kind: &'static CStr,
+    on: &'static CStr,
+    flags: MountFlags,
+    data: &'static CStr,
+}
+
+const STRICT: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// The kernel's trees, in the order in which they are needed. `/dev` is mounted even before, see [`first_light`].
+const TREES: &[Tree] = &[
+    Tree { kind: c"proc", on: c"/proc", flags: STRICT, data: c"" },
+    Tree { kind: c"sysfs", on: c"/sys", flags: STRICT, data: c"" },
+    Tree { kind: c"cgroup2", on: c"/sys/fs/cgroup", flags: STRICT, data: c"nsdelegate,memory_recursiveprot" },
+    Tree { kind: c"tmpfs", on: c"/run", flags: STRICT, data: c"mode=0755,size=16m" },
+];
+
+/// Settings of the kernel that PID 1 changes, each with its reason.
+const SETTINGS: &[(&CStr, &[u8])] = &[
+    // Every line of a service is a record; ten in five seconds, the default, would lose most of a boot.
+    (c"/proc/sys/kernel/printk_devkmsg", b"on\n"),
+    // Addresses and pids of other processes are nobody's business.
+    (c"/proc/sys/kernel/kptr_restrict", b"2"),
+    // Only a parent may trace its child.
+    (c"/proc/sys/kernel/yama/ptrace_scope", b"2"),
+    // A symlink or hard link in a sticky directory is followed only by its owner.
+    (c"/proc/sys/fs/protected_symlinks", b"1"),
+    (c"/proc/sys/fs/protected_hardlinks", b"1"),
+];
+
+/// What must be there before the first stage can even say that it fails: `/dev`, the watchdog, the log.
+///
+/// If the kernel can't give these, there is nobody to tell and nothing to save: PID 1 ends and the kernel panics,
+/// which restarts the machine.
+pub fn first_light() -> Node {
+    let mut timeline = Timeline::default();
+    timeline.push("kernel", Moment::default(), Outcome::Done, ipc::cut("until PID 1's first instruction"));
+    let dev = mount_tree(c"devtmpfs", c"/dev", MountFlags::NOSUID.union(MountFlags::NOEXEC), c"mode=0755");
+    let watchdog = Watchdog::arm();
+    let (Some(kmsg), Some(null), Some(ours)) =
+        (open_device(c"/dev/kmsg"), open_device(c"/dev/null"), open_device(c"/dev/kmsg"))
+    else {
+        std::process::exit(1)
+    };
+    log_sink::start("init", ours);
+    if let Err(cause) = dev {
+        log::error!("early: /dev could not be mounted: {cause}");
+    }
+    if let Err(cause) = &watchdog {
+        log::warn!("early: no watchdog could be armed ({cause}): a hang will not restart this machine");
+    }
+    Node {
+        timeline,
+        kmsg,
+        null,
+        watchdog: watchdog.ok(),
+        root: None,
+        var_on_disk: false,
+        plan: Plan { hostname: heapless::String::new(), maintenance: None, operator: false, trial: None },
+        trial: Trial::default(),
+        services: Services::default(),
+    }
+}
+
+/// The stage.
+pub fn run(node: &mut Node) -> Result<Report, StageError> {
+    // A gate's build, in no release: the watchdog that `first_light` armed is petted no more.
+    while cfg!(feature = "hang-early") {
+        std::thread::park();
+    }
+    for tree in TREES {
+        mount_tree(tree.kind, tree.on, tree.flags, tree.data).map_err(|cause| EarlyError::Mount {
+            what: tree.kind.to_str().unwrap_or_default(),
+            on: tree.on.to_str().unwrap_or_default(),
+            cause,
+        })?;
+    }
+    for &(path, value) in SETTINGS {
+        if let Err(cause) = write_file(path, value) {
+            log::warn!("early: {} stays as it is: {cause}", path.to_string_lossy());
+        }
+    }
+    make_directory(c"/run/net", service::NET_ID, 0o755)?;
+    make_directory(c"/run/config", service::CONFIG_ID, 0o755)?;
+    make_directory(c"/run/node", 0, 0o755)?;
+    make_directory(c"/run/update", service::UPDATE_ID, 0o755)?;
+    make_directory(c"/run/install", service::INSTALL_ID, 0o755)?;
+    // Mount points of `slots`, in its own namespace.
+    make_directory(c"/run/esp", 0, 0o700)?;
+    make_directory(c"/run/efivars", 0, 0o700)?;
+    node.services.prepare();
+    Ok(Report::done(match &node.watchdog {
+        Some(_) => "watchdog armed, kernel file systems mounted",
+        None => "kernel file systems mounted; NO watchdog",
+    }))
+}
+
+/// Mounts a tree, making its mount point if the parent allows it.
+fn mount_tree(kind: &CStr, on: &CStr, flags: MountFlags, data: &CStr) -> Result<(), Errno> {
+    match rustix::fs::mkdir(on, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
+        Err(cause) => return Err(cause),
+    }
+    match mount(kind, on, kind, flags, data) {
+        // The kernel may have mounted devtmpfs itself.
+        Err(Errno::BUSY) => Ok(()),
+        result => result,
+    }
+}
+
+fn make_directory(path: &'static CStr, id: u32, mode: u32) -> Result<(), EarlyError> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(mode))
+        .and_then(|()| rustix::fs::chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))))
+        .map_err(|cause| EarlyError::MakeDirectory { path: path.to_str().unwrap_or_default(), cause })
+}
+
+fn open_device(path: &CStr) -> Option<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()
+}

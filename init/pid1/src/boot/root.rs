@@ -1,0 +1,185 @@
+//! The root: found by its root hash, opened through dm-verity, mounted read-only, made `/`.
+//!
+//! The root hash comes on the kernel's command line, which is part of what is signed. Everything follows from it:
+//! which partitions they are (their UUIDs are its two halves) and what every block must be. A root that does not
+//! verify is never mounted; a block that turns out wrong later restarts the machine (`restart_on_corruption`).
+
+pub mod proof;
+
+use super::stage::{Report, StageError};
+use crate::node::Node;
+use crate::supervise::services::Services;
+use astromesh_node::disk;
+use astromesh_sys::watchdog::Watchdog;
+use astromesh_verity::superblock::SuperblockError;
+use astromesh_verity::{
+    Device, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device, partition_uuids,
+};
+use proof::{VerifiedRoot, device_name};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_move};
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long disks may take to appear; an emulated NVMe controller takes seconds.
+const DISKS_APPEAR_WITHIN: Duration = Duration::from_secs(30);
+
+/// Why there is no root.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The command line can't be read.
+    #[error("/proc/cmdline can't be read: {0}")]
+    ReadCommandLine(std::io::Error),
+    /// There is not exactly one root hash.
+    #[error(
+        "the command line must carry `roothash=` exactly once, found {0}; the UKI was put together wrongly"
+    )]
+    CountRootHashes(usize),
+    /// It is no root hash.
+    #[error("`roothash=` on the command line is not 64 hexadecimal digits")]
+    ParseRootHash,
+    /// The partitions did not appear.
+    #[error(
+        "no disk has both partitions of root hash {hash} (PARTUUIDs {data} and {tree}); the disk belongs to another release"
+    )]
+    FindPartitions {
+        /// The hash.
+        hash: RootHash,
+        /// PARTUUID of the data.
+        data: Uuid,
+        /// PARTUUID of the hash tree.
+        tree: Uuid,
+    },
+    /// The superblock can't be read.
+    #[error("the verity superblock on {0} can't be read; the disk is damaged")]
+    ReadSuperblock(PathBuf),
+    /// The superblock is not one.
+    #[error("the verity superblock on {on} is refused: {cause}")]
+    ParseSuperblock {
+        /// The partition.
+        on: PathBuf,
+        /// Why.
+        cause: SuperblockError,
+    },
+    /// The kernel did not open the device.
+    #[error("dm-verity refused the root: {0}")]
+    OpenVerity(#[from] device::DeviceError),
+    /// The file system was not mounted.
+    #[error(
+        "the verified root can't be mounted: {0}; its first blocks don't match the root hash, or it is no EROFS"
+    )]
+    MountRoot(Errno),
+    /// The new root could not be entered.
+    #[error("the verified root can't become /: {0}")]
+    SwitchRoot(Errno),
+}
+
+/// The stage.
+pub fn run(node: &mut Node) -> Result<Report, StageError> {
+    let line = std::fs::read_to_string("/proc/cmdline").map_err(RootError::ReadCommandLine)?;
+    let hash = root_hash(&line)?;
+    let (data, tree) = wait_for_partitions(&hash, node.watchdog.as_ref())?;
+
+    let superblock = disk::read_start(&tree.device.to_string_lossy(), 512)
+        .and_then(|bytes| <[u8; 512]>::try_from(bytes).ok())
+        .ok_or_else(|| RootError::ReadSuperblock(tree.device.clone()))?;
+    let superblock = Superblock::parse(&superblock)
+        .map_err(|cause| RootError::ParseSuperblock { on: tree.device.clone(), cause })?;
+    let table = VerityTable::new(data.number, tree.number, &superblock, hash);
+    let device =
+        Device::open_verity(&device_name(), superblock.uuid(), &table).map_err(RootError::OpenVerity)?;
+
+    let source = CString::new(device.node().as_bytes()).unwrap_or_default();
+    let target = c"/root";
+    match rustix::fs::mkdir(target, rustix::fs::Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(cause) => return Err(RootError::SwitchRoot(cause).into()),
+    }
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    mount(source.as_c_str(), target, c"erofs", flags, c"").map_err(RootError::MountRoot)?;
+    #[cfg(feature = "tree-in-memory")]
+    cover_with_tree(target, flags).map_err(RootError::MountRoot)?;
+    switch_root().map_err(RootError::SwitchRoot)?;
+
+    let note = format!("{hash} on {}, verity, read-only", data.device.display());
+    node.root = Some(VerifiedRoot::new(hash, data.disk));
+    if cfg!(not(feature = "tree-in-memory")) {
+        Services::start_prefetch(&node.kmsg, &node.null);
+    }
+    Ok(Report::done(&note))
+}
+
+/// Puts the same tree, unpacked from the initramfs, over the verified root: what `cargo xtask bench start` compares
+/// with. Nothing verifies it: no image but that bench's is built with this feature.
+#[cfg(feature = "tree-in-memory")]
+fn cover_with_tree(target: &std::ffi::CStr, flags: MountFlags) -> Result<(), Errno> {
+    rustix::mount::mount_bind(c"/tree", target)?;
+    rustix::mount::mount_remount(target, MountFlags::BIND | flags, c"")
+}
+
+/// The root hash of a command line. Two of them are an error: one of them is somebody else's.
+fn root_hash(line: &str) -> Result<RootHash, RootError> {
+    let mut found = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("roothash="));
+    match (found.next(), found.count()) {
+        (Some(text), 0) => text.parse().map_err(|_| RootError::ParseRootHash),
+        (None, _) => Err(RootError::CountRootHashes(0)),
+        (Some(_), more) => Err(RootError::CountRootHashes(more + 1)),
+    }
+}
+
+fn wait_for_partitions(
+    hash: &RootHash,
+    watchdog: Option<&Watchdog>,
+) -> Result<(disk::Partition, disk::Partition), RootError> {
+    let wanted = partition_uuids(hash);
+    let deadline = Instant::now() + DISKS_APPEAR_WITHIN;
+    loop {
+        for name in disk::disks() {
+            let found = (
+                disk::find(&name, |entry| entry.type_guid == ROOT_X86_64 && entry.unique_guid == wanted.root),
+                disk::find(&name, |entry| {
+                    entry.type_guid == ROOT_X86_64_VERITY && entry.unique_guid == wanted.verity
+                }),
+            );
+            if let (Some(data), Some(tree)) = found {
+                return Ok((data, tree));
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(RootError::FindPartitions { hash: *hash, data: wanted.root, tree: wanted.verity });
+        }
+        if let Some(watchdog) = watchdog {
+            watchdog.pet();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Moves the kernel's trees into `/root` and makes it `/`. The initramfs stays below, holding this binary.
+fn switch_root() -> Result<(), Errno> {
+    for (from, to) in
+        [(c"/dev", c"/root/dev"), (c"/proc", c"/root/proc"), (c"/sys", c"/root/sys"), (c"/run", c"/root/run")]
+    {
+        mount_move(from, to)?;
+    }
+    rustix::process::chdir(c"/root")?;
+    mount_move(c".", c"/")?;
+    rustix::process::chroot(c".")?;
+    rustix::process::chdir(c"/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_hash_must_stand_on_the_command_line_exactly_once() {
+        let hash = "ab".repeat(32);
+        assert_eq!(root_hash(&format!("quiet roothash={hash}\n")).unwrap().to_string(), hash);
+        assert!(matches!(root_hash("quiet"), Err(RootError::CountRootHashes(0))));
+        let twice = format!("roothash={hash} roothash={hash}");
+        assert!(matches!(root_hash(&twice), Err(RootError::CountRootHashes(2))));
+        assert!(matches!(root_hash("roothash=abc"), Err(RootError::ParseRootHash)));
+    }
+}

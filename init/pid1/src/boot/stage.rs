@@ -1,0 +1,56 @@
+//! A row of the boot table, and what the function in it hands back.
+
+use crate::node::Node;
+use astromesh_proto::control::Outcome;
+use astromesh_proto::ipc::{self, MAX_TEXT};
+use heapless::String;
+
+/// One stage of the boot.
+pub struct Stage {
+    /// Its name, as it stands in the log and in the timeline.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&mut Node) -> Result<Report, StageError>,
+    /// What it means when it can't.
+    pub on_failure: OnFailure,
+}
+
+/// What the failure of a stage means for the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The machine restarts; the boot loader's counter brings back the other slot.
+    Restart,
+    /// The node goes on with less, and says so.
+    Degrade,
+    /// No agent is started; only the control API serves.
+    Maintenance,
+}
+
+/// What a stage that did its work has to say.
+#[derive(Debug)]
+pub struct Report {
+    /// [`Outcome::Done`], or [`Outcome::Running`] when a service goes on with it and will say when it is done.
+    pub outcome: Outcome,
+    /// A line for the operator.
+    pub note: String<MAX_TEXT>,
+}
+
+impl Report {
+    /// The stage is done.
+    pub fn done(note: &str) -> Self {
+        Self { outcome: Outcome::Done, note: ipc::cut(note) }
+    }
+
+    /// A service was started; it reports when it is ready.
+    pub fn running(note: &str) -> Self {
+        Self { outcome: Outcome::Running, note: ipc::cut(note) }
+    }
+
+    /// The stage did its work with less than it should have.
+    pub fn degraded(note: &str) -> Self {
+        Self { outcome: Outcome::Degraded, note: ipc::cut(note) }
+    }
+}
+
+/// Why a stage failed: any error that says what failed, on what, and what to do.
+pub type StageError = Box<dyn std::error::Error>;

@@ -1,0 +1,98 @@
+//! `/var`: the only place where the node keeps anything, shared by both slots.
+//!
+//! On the root's own disk, by its discoverable-partition type; never executable, never a device, never setuid. It grows
+//! to the disk's end ([`super::grow`]). A node without it runs from memory and says so: what it keeps is lost at the next
+//! start.
+
+use super::grow;
+use super::stage::{Report, StageError};
+use crate::node::Node;
+use astromesh_node::disk::{self, Disk};
+use astromesh_node::service;
+use astromesh_verity::Uuid;
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
+use std::ffi::{CStr, CString};
+
+/// Why there is no `/var` at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Not even memory could be mounted.
+    #[error("/var can't be mounted, not even in memory: {0}")]
+    MountMemory(Errno),
+    /// The runtime's directory could not be made.
+    #[error("{path} can't be made: {cause}; /var may be full or damaged")]
+    MakeDirectory {
+        /// The directory.
+        path: String,
+        /// Why.
+        cause: Errno,
+    },
+}
+
+/// Type of the partition, by the Discoverable Partitions Specification.
+const VAR: Uuid = Uuid::from_u128(0x4d21_b016_b534_45c2_a9fb_5c16_e091_fd2d);
+
+const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// What `/var` holds: path, owner, mode.
+const DIRECTORIES: &[(&CStr, u32, u32)] = &[
+    (c"/var/lib", 0, 0o755),
+    (c"/var/lib/astromesh", service::AGENT_ID, 0o700),
+    // What no service may change: the oldest release that may be installed.
+    (c"/var/lib/node", 0, 0o755),
+    // Readable by all: what is staged is public, and the installer has another user.
+    (c"/var/lib/update", service::UPDATE_ID, 0o755),
+    (c"/var/lib/update/stage", service::UPDATE_ID, 0o755),
+];
+
+/// The stage.
+pub fn run(node: &mut Node) -> Result<Report, StageError> {
+    let disk = node.root.as_ref().and_then(|root| Disk::open(&root.disk));
+    let number = disk
+        .as_ref()
+        .and_then(|disk| disk.table()?.partitions().find(|entry| entry.type_guid == VAR))
+        .map(|entry| entry.number);
+    let (partition, grown) = match (&disk, number) {
+        (Some(disk), Some(number)) => (disk::by_number(&disk.name, number), grow::partition(disk, number)),
+        _ => (None, Ok(())),
+    };
+    let mounted = partition.as_ref().map(|partition| {
+        let source = CString::new(partition.device.to_string_lossy().as_bytes()).unwrap_or_default();
+        mount(source.as_c_str(), c"/var", c"ext4", FLAGS, c"errors=remount-ro")
+    });
+    node.var_on_disk = matches!(mounted, Some(Ok(())));
+    if !node.var_on_disk {
+        mount(c"tmpfs", c"/var", c"tmpfs", FLAGS, c"mode=0755,size=64m").map_err(StateError::MountMemory)?;
+    }
+    for &(path, owner, mode) in DIRECTORIES {
+        make_directory(path, owner, mode).map_err(|cause| StateError::MakeDirectory {
+            path: path.to_string_lossy().into_owned(),
+            cause,
+        })?;
+    }
+    Ok(match (partition, mounted) {
+        (Some(partition), Some(Ok(()))) => {
+            let device = partition.device.display();
+            match grown.and_then(|()| grow::file_system(&partition)) {
+                Ok(None) => Report::done(&format!("/var on {device}")),
+                Ok(Some(grown)) => Report::done(&format!("/var on {device}, {grown}")),
+                Err(cause) => Report::degraded(&format!("/var on {device}; {cause}")),
+            }
+        }
+        (Some(partition), Some(Err(cause))) => Report::degraded(&format!(
+            "/var in memory: {} can't be mounted ({cause}); what the node keeps is lost at the next start",
+            partition.device.display()
+        )),
+        _ => Report::degraded("/var in memory: the disk has no var partition"),
+    })
+}
+
+fn make_directory(path: &CStr, owner: u32, mode: u32) -> Result<(), Errno> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+        Ok(()) => rustix::fs::chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))),
+        Err(Errno::EXIST) => Ok(()),
+        Err(cause) => Err(cause),
+    }
+}

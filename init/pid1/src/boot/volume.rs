@@ -1,0 +1,154 @@
+//! Volumes that carry a machine-config: told by their label, mounted read-only for as long as it takes to copy one file.
+//!
+//! Three kinds, in a written order: our own, and the two that hypervisors and clouds make for cloud-init (NoCloud's
+//! `cidata`, OpenStack's `config-2`). The file systems' own code is the kernel's, and what is on the volume is
+//! somebody's: nothing on it is followed (no symbolic link, at no step of a path), and a file that is no file can't
+//! stop PID 1.
+//!
+//! Sources: cloud-init's documentation, "NoCloud" and "Config drive".
+
+use super::carry::carry;
+use super::config_error::ConfigStageError;
+use astromesh_node::{disk, volume};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+/// Where one is mounted meanwhile.
+const MOUNTED_ON: &CStr = c"/run/drive";
+
+/// A kind of volume.
+pub struct Volume {
+    /// Its label.
+    label: &'static str,
+    /// Whether the label may be written in capitals too: FAT knows nothing else, and NoCloud's documentation says so.
+    any_case: bool,
+    /// The file on it.
+    file: &'static CStr,
+    /// Whether a volume without that file is an error. Those of cloud-init may carry something else only.
+    file_required: bool,
+    /// What it is called in messages.
+    pub name: &'static str,
+}
+
+/// The kinds, in the order in which they are tried.
+const VOLUMES: [Volume; 3] = [
+    Volume {
+        label: "ASTROMESH",
+        any_case: false,
+        file: c"machine-config.yaml",
+        file_required: true,
+        name: "drive",
+    },
+    Volume {
+        label: "cidata",
+        any_case: true,
+        file: c"user-data",
+        file_required: false,
+        name: "drive cidata",
+    },
+    Volume {
+        label: "config-2",
+        any_case: true,
+        file: c"openstack/latest/user_data",
+        file_required: false,
+        name: "drive config-2",
+    },
+];
+
+/// Looks once at every device that is there now. The file's bytes, and where they were.
+pub fn look() -> Result<Option<(&'static Volume, OwnedFd)>, ConfigStageError> {
+    let labelled: Vec<_> = volume::devices()
+        .into_iter()
+        .filter_map(|device| {
+            let start = disk::read_start(&device, 0x8800)?;
+            let (kind, label) = volume::volume_label(&start)?;
+            Some((device, kind, VOLUMES.iter().position(|volume| volume.is_labelled(label))?))
+        })
+        .collect();
+    for (index, volume) in VOLUMES.iter().enumerate() {
+        for (device, kind, _) in labelled.iter().filter(|(_, _, of)| *of == index) {
+            match read(device, kind, volume.file) {
+                Ok(bytes) => return Ok(Some((volume, bytes))),
+                Err(Errno::NOENT) if !volume.file_required => {}
+                Err(cause) => return Err(ConfigStageError::ReadConfig { source_name: volume.name, cause }),
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl Volume {
+    fn is_labelled(&self, label: &[u8]) -> bool {
+        label == self.label.as_bytes() || (self.any_case && label.eq_ignore_ascii_case(self.label.as_bytes()))
+    }
+}
+
+/// Copies one file of the volume on `device`.
+fn read(device: &str, kind: &CStr, file: &CStr) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdir(MOUNTED_ON, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(cause) => return Err(cause),
+    }
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(device, MOUNTED_ON, kind, flags, None::<&CStr>)?;
+    let bytes = open_inside(file).and_then(|file| carry(&file));
+    let _ = unmount(MOUNTED_ON, UnmountFlags::DETACH);
+    bytes
+}
+
+/// Opens what lies on the volume and nowhere else. `NONBLOCK`: a FIFO, which Rock Ridge can make, is then an empty file.
+fn open_inside(file: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::open(MOUNTED_ON, flags, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    rustix::fs::openat2(&top, file, flags, Mode::empty(), resolve)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fat(label: &[u8; 11]) -> Vec<u8> {
+        let mut fat = vec![0; 0x8800];
+        fat[0x36..0x3b].copy_from_slice(b"FAT12");
+        fat[0x2b..0x36].copy_from_slice(label);
+        fat[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+        fat
+    }
+
+    fn iso(label: &[u8]) -> Vec<u8> {
+        let mut iso = vec![0; 0x8800];
+        iso[0x8000..0x8006].copy_from_slice(b"\x01CD001");
+        iso[0x8028..0x8048].fill(b' ');
+        iso[0x8028..0x8028 + label.len()].copy_from_slice(label);
+        iso
+    }
+
+    /// Name of the row that would take a volume beginning with these bytes.
+    fn taken(start: &[u8]) -> Option<&'static str> {
+        let (_, label) = volume::volume_label(start)?;
+        VOLUMES.iter().find(|volume| volume.is_labelled(label)).map(|volume| volume.name)
+    }
+
+    #[test]
+    fn a_volume_is_taken_by_its_label_and_no_other() {
+        assert_eq!(taken(&fat(b"ASTROMESH  ")), Some("drive"));
+        assert_eq!(taken(&iso(b"ASTROMESH")), Some("drive"));
+        for label in [b"cidata     ", b"CIDATA     "] {
+            assert_eq!(taken(&fat(label)), Some("drive cidata"));
+        }
+        for label in [&b"cidata"[..], b"CIDATA", b"config-2", b"CONFIG-2"] {
+            assert!(taken(&iso(label)).is_some_and(|name| name != "drive"));
+        }
+        assert_eq!(taken(&fat(b"config-2   ")), Some("drive config-2"));
+        // Twins.
+        for label in [b"BSTROMESH  ", b"astromesh  ", b"cidata2    ", b"config-1   ", b"           "] {
+            assert_eq!(taken(&fat(label)), None);
+        }
+        assert_eq!(taken(&iso(b"ASTROMESH2")), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! The services PID 1 keeps alive: how each is started, found again, and started again.
+//!
+//! Everything a restart needs - sockets aside - is made once, at boot: the cgroups, the pipe the runtime speaks into.
+//! A restart after boot allocates nothing, so a node out of memory can still heal.
+
+use super::memory;
+use crate::boot::root::proof::VerifiedRoot;
+use astromesh_node::places::SEEDS;
+use astromesh_proto::ipc::{self, FromInit};
+use astromesh_sys::kernel_file::write_file;
+use astromesh_sys::spawn::{Spawn, spawn};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Index of the `net` service.
+pub const NET: usize = 0;
+/// Index of the `control` service.
+pub const CONTROL: usize = 1;
+/// Index of the agent runtime.
+pub const AGENT: usize = 2;
+/// Index of the `update` service; it runs only where the machine-config says from where.
+pub const UPDATE: usize = 3;
+/// How many there are.
+pub const COUNT: usize = 4;
+
+/// First pause before a restart. Shorter, and a service that dies at once would take a processor with it.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause before a restart: a node must come back by itself soon after the reason is gone.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A service that lived this long is taken to be well: its next pause is the first again.
+pub const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// What is fixed about a service.
+struct Description {
+    name: &'static CStr,
+    cgroup: &'static CStr,
+    /// Limits of its cgroup: file and value.
+    limits: &'static [(&'static CStr, &'static [u8])],
+    namespaces: u64,
+}
+
+/// `CLONE_NEWNS | CLONE_NEWPID` of linux/sched.h.
+const OWN_MOUNTS_AND_PIDS: u64 = 0x0002_0000 | 0x2000_0000;
+
+const DESCRIPTIONS: [Description; COUNT] = [
+    Description {
+        name: c"net",
+        cgroup: c"/sys/fs/cgroup/net",
+        limits: &[(c"pids.max", b"8")],
+        namespaces: 0,
+    },
+    Description {
+        name: c"control",
+        cgroup: c"/sys/fs/cgroup/control",
+        limits: &[(c"pids.max", b"32")],
+        namespaces: 0,
+    },
+    Description {
+        name: c"agent",
+        cgroup: c"/sys/fs/cgroup/agent",
+        // A fork bomb in an agent ends here. One process too many for the kernel's memory killer is all of them.
+        limits: &[(c"pids.max", b"512"), (c"memory.oom.group", b"1")],
+        namespaces: OWN_MOUNTS_AND_PIDS,
+    },
+    Description {
+        name: c"update",
+        cgroup: c"/sys/fs/cgroup/update",
+        // What it may take at its peak, what it reads and writes included: SPECIFICATION.md.
+        limits: &[(c"pids.max", b"8"), (c"memory.max", b"24M")],
+        namespaces: 0,
+    },
+];
+
+/// Why a service could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No socket for it.
+    #[error("no socket for the service could be made: {0}")]
+    MakeSocket(Errno),
+    /// No process for it.
+    #[error("the process could not be started: {0}")]
+    Spawn(std::io::Error),
+}
+
+/// One service as it is now.
+#[derive(Debug, Default)]
+pub struct Service {
+    /// Its process, while it runs.
+    pub pid: Option<Pid>,
+    /// PID 1's end of the socket to it.
+    pub socket: Option<OwnedFd>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When it is to be started again.
+    pub restart_at: Option<Instant>,
+    started_at: Option<Instant>,
+    pause: Option<Duration>,
+    cgroup: Option<OwnedFd>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Services {
+    list: [Service; COUNT],
+    /// What the runtime writes into, and what `control` reads from: kept open here, so that neither end's restart
+    /// loses a line.
+    runtime_log: Option<(OwnedFd, OwnedFd)>,
+    read_log: Option<OwnedFd>,
+    /// Block devices that `update` may read from, see [`Services::seed`].
+    seeds: [Option<OwnedFd>; SEEDS],
+}
+
+impl Services {
+    /// Makes what outlives the services: their cgroups and the runtime's log pipe.
+    pub fn prepare(&mut self) {
+        let root = c"/sys/fs/cgroup/cgroup.subtree_control";
+        if let Err(cause) = write_file(root, b"+memory +pids +cpu") {
+            log::warn!("cgroup controllers could not be enabled: {cause}; services run without limits");
+        }
+        for (service, description) in self.list.iter_mut().zip(&DESCRIPTIONS) {
+            match make_cgroup(description.cgroup, description.limits) {
+                Ok(cgroup) => service.cgroup = Some(cgroup),
+                Err(cause) => log::warn!("{}: no cgroup: {cause}", text(description.name)),
+            }
+        }
+        match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
+            Ok((reader, writer)) => self.runtime_log = Some((reader, writer)),
+            Err(cause) => log::warn!("no pipe for the runtime's log: {cause}"),
+        }
+    }
+
+    /// What `update` may read from, so that what a node has is not fetched again: opened once, read-only.
+    pub fn seed(&mut self, devices: [Option<OwnedFd>; SEEDS]) {
+        self.seeds = devices;
+    }
+
+    /// Starts the read-ahead, once; PID 1 reaps it like any orphan.
+    pub fn start_prefetch(kmsg: &OwnedFd, null: &OwnedFd) {
+        let fds = [null.as_fd(), kmsg.as_fd(), kmsg.as_fd()];
+        let what = Spawn { name: c"prefetch", argument: None, namespaces: 0, cgroup: None, fds: &fds };
+        if let Err(error) = spawn(&what) {
+            log::warn!("prefetch: {error}; the runtime starts more slowly");
+        }
+    }
+
+    /// Launches the agent runtime. The root must be verified: there is no other way to call this.
+    pub fn launch(&mut self, _root: &VerifiedRoot, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
+        self.start_any(AGENT, kmsg, null)
+    }
+
+    /// Starts one of the node's own services; not the agent, which is launched.
+    pub fn start(&mut self, index: usize, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
+        debug_assert_ne!(index, AGENT);
+        self.start_any(index, kmsg, null)
+    }
+
+    fn start_any(&mut self, index: usize, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
+        let description = &DESCRIPTIONS[index];
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(StartError::MakeSocket)?;
+        // The service may wait on its end.
+        let _ = rustix::fs::fcntl_setfl(&theirs, OFlags::RDWR);
+
+        let speaks_to = match (&self.runtime_log, index) {
+            (Some((_, writer)), AGENT) => writer.as_fd(),
+            _ => kmsg.as_fd(),
+        };
+        let mut fds = heapless::Vec::<BorrowedFd<'_>, 8>::new();
+        // Can't overflow: seven at most.
+        let _ = fds.extend_from_slice(&[null.as_fd(), speaks_to, speaks_to, theirs.as_fd()]);
+        match index {
+            CONTROL => {
+                // Opened anew each time: reading begins with the oldest record, and the ring is whole again.
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                self.read_log = rustix::fs::open(c"/dev/kmsg", flags, Mode::empty()).ok();
+                if let (Some(kernel), Some((reader, _))) = (&self.read_log, &self.runtime_log) {
+                    let _ = fds.extend_from_slice(&[kernel.as_fd(), reader.as_fd()]);
+                }
+            }
+            AGENT => {
+                let _ = fds.push(kmsg.as_fd());
+            }
+            UPDATE => {
+                for seed in &self.seeds {
+                    let _ = fds.push(seed.as_ref().map_or(null.as_fd(), AsFd::as_fd));
+                }
+            }
+            _ => {}
+        }
+        let service = &self.list[index];
+        let pid = spawn(&Spawn {
+            name: description.name,
+            argument: None,
+            namespaces: description.namespaces,
+            cgroup: service.cgroup.as_ref().map(AsFd::as_fd),
+            fds: &fds,
+        })
+        .map_err(StartError::Spawn)?;
+        drop(fds);
+        self.read_log = None;
+        let service = &mut self.list[index];
+        service.pid = Some(pid);
+        service.socket = Some(ours);
+        service.started_at = Some(Instant::now());
+        service.restart_at = None;
+        Ok(())
+    }
+
+    /// Takes note that a process ended: `Some(index)` if it was a service, which is then due for a restart.
+    pub fn ended(&mut self, pid: Pid) -> Option<usize> {
+        let index = self.list.iter().position(|service| service.pid == Some(pid))?;
+        let service = &mut self.list[index];
+        service.pid = None;
+        service.socket = None;
+        let well = service.started_at.is_some_and(|at| at.elapsed() >= WELL_AFTER);
+        let pause = next_pause(service.pause, well);
+        service.pause = Some(pause);
+        service.restart_at = Some(Instant::now() + pause);
+        Some(index)
+    }
+
+    /// Counts a restart; called when one is made.
+    pub fn count_restart(&mut self, index: usize) {
+        self.list[index].restarts = self.list[index].restarts.saturating_add(1);
+    }
+
+    /// Puts a restart off after one that failed.
+    pub fn put_off(&mut self, index: usize) {
+        let service = &mut self.list[index];
+        let pause = next_pause(service.pause, false);
+        service.pause = Some(pause);
+        service.restart_at = Some(Instant::now() + pause);
+    }
+
+    /// The services that are due for a restart now.
+    pub fn due(&self) -> impl Iterator<Item = usize> + use<> {
+        let now = Instant::now();
+        let mut due = heapless::Vec::<usize, COUNT>::new();
+        for (index, service) in self.list.iter().enumerate() {
+            if service.restart_at.is_some_and(|at| at <= now) {
+                let _ = due.push(index);
+            }
+        }
+        due.into_iter()
+    }
+
+    /// Nothing is started again from now on.
+    pub fn stop_restarting(&mut self) {
+        for service in &mut self.list {
+            service.restart_at = None;
+        }
+    }
+
+    /// The next moment at which something is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.list.iter().filter_map(|service| service.restart_at).min()
+    }
+
+    /// Whether any service runs.
+    pub fn any_running(&self) -> bool {
+        self.list.iter().any(|service| service.pid.is_some())
+    }
+
+    /// Signals every running service; the runtime, PID 1 of its own namespace, like the others.
+    pub fn signal(&self, signal: Signal) {
+        for pid in self.list.iter().filter_map(|service| service.pid) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Kills everything in the agent's cgroup, however deep it forked.
+    pub fn kill_agent(&self) {
+        if let Err(cause) = write_file(c"/sys/fs/cgroup/agent/cgroup.kill", b"1") {
+            log::warn!("agent: cgroup.kill: {cause}");
+            if let Some(pid) = self.list[AGENT].pid {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
+    /// The sockets of the services, by index.
+    pub fn sockets(&self) -> [Option<&OwnedFd>; COUNT] {
+        self.list.each_ref().map(|service| service.socket.as_ref())
+    }
+
+    /// Closes PID 1's end of a service's socket.
+    pub fn hang_up(&mut self, index: usize) {
+        self.list[index].socket = None;
+    }
+
+    /// PID 1 itself and the services as messages. A service that was never started is none.
+    pub fn messages(&self, memory: bool) -> impl Iterator<Item = FromInit> + '_ {
+        let services = self.list.iter().zip(&DESCRIPTIONS).enumerate();
+        let services =
+            services.filter(|(index, (service, _))| *index != UPDATE || service.started_at.is_some());
+        let services = services.map(move |(index, (service, description))| {
+            message(text(description.name), service.pid, service.restarts, memory && index != AGENT)
+        });
+        core::iter::once(message("init", Some(rustix::process::getpid()), 0, memory)).chain(services)
+    }
+}
+
+fn message(name: &str, pid: Option<Pid>, restarts: u32, look_inside: bool) -> FromInit {
+    let (rss_kib, pss_kib) = pid.filter(|_| look_inside).map_or((0, 0), memory::of);
+    let pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
+    FromInit::Service { name: ipc::cut(name), pid, restarts, rss_kib, pss_kib }
+}
+
+/// Name of a service, by index.
+pub fn name(index: usize) -> &'static str {
+    text(DESCRIPTIONS[index].name)
+}
+
+fn text(name: &'static CStr) -> &'static str {
+    name.to_str().unwrap_or_default()
+}
+
+/// Makes a cgroup with these limits: file and value.
+pub fn make_cgroup(path: &CStr, limits: &[(&CStr, &[u8])]) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(cause) => return Err(cause),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    for &(file, value) in limits {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let limit = rustix::fs::openat(&directory, file, flags, Mode::empty())?;
+        rustix::io::write(&limit, value)?;
+    }
+    Ok(directory)
+}
+
+/// The pause before the next restart: doubled each time, begun anew once the service lived well.
+fn next_pause(last: Option<Duration>, well: bool) -> Duration {
+    match last {
+        Some(last) if !well => (last * 2).min(LONGEST_PAUSE),
+        _ => FIRST_PAUSE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_its_ceiling_and_falls_back_when_the_service_was_well() {
+        let mut pause = None;
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            pause = Some(next_pause(pause, false));
+            pauses.push(pause.unwrap().as_millis());
+        }
+        assert_eq!(pauses[..5], [50, 100, 200, 400, 800]);
+        assert_eq!(pauses[11], 30_000);
+        assert_eq!(next_pause(pause, true), FIRST_PAUSE);
+    }
+}

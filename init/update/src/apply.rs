@@ -1,0 +1,304 @@
+//! One update from beginning to end: verify, fetch, verify again, have it installed, restart.
+//!
+//! Until the last step nothing that runs has changed, and until the one before it nothing that the boot loader looks at;
+//! so every refusal says so, and every step may be the last before a power cut.
+
+use crate::origin::{self, Found};
+use crate::shared::{Shared, lock, slots};
+use astromesh_oci::{FetchError, Kind, Progress, Seed, fetch_index, fetch_layer};
+use astromesh_proto::ipc::SlotsWork;
+use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
+use astromesh_release::staged::{Candidate, EVIDENCE, KINDS, STAGE, now};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::TryLockError;
+use std::time::Duration;
+
+/// What must be left on `/var` beside what is staged: the agents live there too.
+const LEFT_ON_VAR: u64 = 8 << 20;
+
+/// How often, and how long after, an attempt that was interrupted is taken up while its release can't be asked for: two
+/// minutes, which is longer than a lease and a registry's restart take.
+const MOST_RESUMPTIONS: u32 = 24;
+const RESUME_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What is to be done.
+pub struct Job {
+    /// Where the release is.
+    pub origin: Origin,
+    /// Stop before anything is written.
+    pub dry_run: bool,
+    /// Restart the machine once it is installed.
+    pub restart: bool,
+    /// Nobody asked for it just now: a release that failed here before is not tried again.
+    pub resumed: bool,
+}
+
+/// How a job ended.
+pub struct Ending {
+    /// What is answered.
+    pub answer: UpdateAnswer,
+    /// Whether the machine is to be restarted, once that is said.
+    pub restart: bool,
+    /// Whether the release could be asked for at all.
+    pub asked: bool,
+}
+
+impl Ending {
+    fn without_restart(answer: UpdateAnswer) -> Self {
+        Self { answer, restart: false, asked: true }
+    }
+}
+
+/// Told how far it is: step, bytes done, bytes in all.
+type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
+
+/// What there is to install.
+pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
+    match find(shared, origin) {
+        Ok((_, candidate)) => match candidate.judge(shared.running, floor(), slots().as_ref(), now()) {
+            Ok(()) => UpdateAnswer::Found(candidate.release),
+            Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
+        },
+        Err(reason) => UpdateAnswer::Refused(reason),
+    }
+}
+
+/// Updates.
+pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
+    let _busy = match shared.busy.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            let text = "an update is under way; `update status` tells how far it is";
+            return Ending::without_restart(UpdateAnswer::Refused(text.to_owned()));
+        }
+    };
+    tell(Step::Verify, 0, 0);
+    let refused = |reason: String, asked| {
+        log::warn!("{reason}");
+        Ending { answer: UpdateAnswer::Refused(reason), restart: false, asked }
+    };
+    let found = match find(shared, &job.origin) {
+        Ok(found) => found,
+        Err(reason) => return refused(reason, false),
+    };
+    // Until here no attempt was begun, so none ends: what an earlier one waits for is its own.
+    match may_be_tried(shared, job, &found.1) {
+        Ok(()) if job.dry_run => return Ending::without_restart(UpdateAnswer::Found(found.1.release)),
+        Ok(()) => {}
+        Err(reason) => return refused(reason, true),
+    }
+    match carry_out(shared, job, found, tell) {
+        Ok(ending) => ending,
+        Err(reason) => {
+            shared.end(Outcome::Failed, &reason);
+            refused(reason, true)
+        }
+    }
+}
+
+/// Goes on with an attempt that was interrupted: soon after a start, when the network may not be there yet.
+pub fn resume(shared: &Shared) {
+    let digest = lock(&shared.record).attempts.first().map(|attempt| attempt.release.digest.clone());
+    let Some(digest) = digest else { return };
+    log::info!("going on with the update to {digest}");
+    let job = Job { origin: Origin::Tag(digest), dry_run: false, restart: true, resumed: true };
+    for _ in 0..MOST_RESUMPTIONS {
+        if by_itself(shared, &job) {
+            return;
+        }
+        std::thread::sleep(RESUME_AGAIN_AFTER);
+    }
+}
+
+/// Updates with nobody listening; whether the release could be asked for at all.
+pub fn by_itself(shared: &Shared, job: &Job) -> bool {
+    let ending = apply(shared, job, &mut |_, _, _| ());
+    if ending.restart {
+        shared.restart();
+    }
+    ending.asked
+}
+
+/// Goes back to the other slot.
+pub fn rollback(shared: &Shared) -> Ending {
+    match shared.have_done(SlotsWork::Rollback) {
+        Ok(()) => {
+            let answer =
+                UpdateAnswer::Done("the other slot is started from now on; the node restarts".to_owned());
+            Ending { answer, restart: true, asked: true }
+        }
+        Err(reason) => Ending::without_restart(UpdateAnswer::Refused(reason)),
+    }
+}
+
+/// Whether a release may be installed here, and is worth it.
+fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), String> {
+    candidate
+        .judge(shared.running, floor(), slots().as_ref(), now())
+        .map_err(|reason| format!("refused: {reason}"))?;
+    if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
+        return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
+    }
+    Ok(())
+}
+
+fn carry_out(
+    shared: &Shared,
+    job: &Job,
+    (mut found, candidate): (Found, Candidate),
+    tell: Tell<'_>,
+) -> Result<Ending, String> {
+    begin(shared, &candidate);
+    clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
+    has_room(&candidate)?;
+    fetch(shared, &mut found, &candidate, tell)?;
+    keep(&Path::new(STAGE).join(EVIDENCE), &found.verified.evidence().encode())
+        .map_err(|error| format!("{STAGE} can't be written: {error}"))?;
+
+    tell(Step::Install, 0, candidate.release.size);
+    shared.end(Outcome::Installing, "the idle slot is being written");
+    shared.have_done(SlotsWork::Install)?;
+    // What it wrote is told by somebody else. Should that fail, the next start tells.
+    if let Err(reason) = shared.have_done(SlotsWork::Inspect) {
+        log::warn!("the slots could not be looked at: {reason}");
+    }
+    shared.end(Outcome::Trying, "it is installed, and waits for a restart");
+    clear_stage_but(&[]).ok();
+    tell(Step::Install, candidate.release.size, candidate.release.size);
+    let then = if job.restart { "the node restarts into it" } else { "restart the node to try it" };
+    let answer = UpdateAnswer::Done(format!("{} is installed; {then}", candidate.version));
+    Ok(Ending { answer, restart: job.restart, asked: true })
+}
+
+fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), String> {
+    let found = origin::find(shared, origin)?;
+    let candidate = Candidate::read(&found.verified).map_err(|reason| format!("refused: {reason}"))?;
+    Ok((found, candidate))
+}
+
+fn floor() -> Option<astromesh_proto::version::Version> {
+    slots()?.floor
+}
+
+/// A new attempt, or the interrupted one of the same image.
+fn begin(shared: &Shared, candidate: &Candidate) {
+    let began = now();
+    shared.note(|record| match record.open() {
+        Some(attempt) if attempt.release.digest == candidate.release.digest => {
+            attempt.outcome = Outcome::Staging;
+        }
+        open => {
+            if let Some(attempt) = open {
+                attempt.outcome = Outcome::Failed;
+                "another update was begun".clone_into(&mut attempt.reason);
+            }
+            record.begin(Attempt {
+                release: candidate.release.clone(),
+                from: shared.running,
+                began,
+                outcome: Outcome::Staging,
+                reason: "it is being fetched".to_owned(),
+                moved: 0,
+                reused: 0,
+                interruptions: 0,
+            });
+        }
+    });
+}
+
+/// Takes away what other attempts left.
+fn clear_stage(candidate: &Candidate) -> io::Result<()> {
+    clear_stage_but(&KINDS.map(|kind| candidate.file_name(kind)))
+}
+
+fn clear_stage_but(kept: &[String]) -> io::Result<()> {
+    for file in std::fs::read_dir(STAGE)? {
+        let file = file?;
+        if !kept.iter().any(|name| *name == *file.file_name().to_string_lossy()) {
+            std::fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// That `/var` holds what is to be staged, before any of it is fetched.
+fn has_room(candidate: &Candidate) -> Result<(), String> {
+    let stat = rustix::fs::statvfs(STAGE).map_err(|error| format!("{STAGE}: {error}"))?;
+    let there = |name: String| std::fs::metadata(Path::new(STAGE).join(name)).map_or(0, |file| file.len());
+    let staged: u64 = KINDS.iter().map(|kind| there(candidate.file_name(*kind))).sum();
+    let needed = (candidate.release.size + LEFT_ON_VAR).saturating_sub(staged);
+    let free = stat.f_bavail * stat.f_frsize;
+    if free >= needed {
+        Ok(())
+    } else {
+        Err(format!("/var has {free} bytes free, {needed} are needed: make room, or use a larger disk"))
+    }
+}
+
+fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'_>) -> Result<(), String> {
+    let go_on = |_: Progress<'_>| ControlFlow::Continue(());
+    // Without an index everything is fetched: slower, and right all the same.
+    let index = fetch_index(&found.verified, &mut *found.source, &mut { go_on })
+        .inspect_err(|error| log::warn!("no delta: {error}"))
+        .unwrap_or_default();
+    let (mut done, total) = (0, candidate.release.size);
+    for kind in KINDS {
+        let into = Path::new(STAGE).join(candidate.file_name(kind));
+        let mut get = |index| {
+            let mut seeds = seeds(shared, kind);
+            fetch_layer(
+                &found.verified,
+                kind,
+                &mut *found.source,
+                &into,
+                index,
+                &mut seeds,
+                &mut |progress| {
+                    if let Progress::Layer { received, .. } = progress {
+                        tell(Step::Fetch, done + received, total);
+                    }
+                    ControlFlow::Continue(())
+                },
+            )
+        };
+        let fetched = match get(index.as_ref()) {
+            // Whoever signed the release signed a wrong index with it. The release itself may be right.
+            Err(error @ FetchError::MatchIndex { .. }) => {
+                log::warn!("{error}");
+                get(None)
+            }
+            other => other,
+        };
+        let fetched = fetched.map_err(|error| error.to_string())?;
+        done += candidate.layer(kind).size;
+        shared.note(|record| {
+            if let Some(attempt) = record.open() {
+                attempt.moved += fetched.moved;
+                attempt.reused += fetched.reused;
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Where bytes of a layer may lie already: for a root both slots, for a kernel image the boot partition.
+fn seeds(shared: &Shared, kind: Kind) -> Vec<Seed> {
+    let devices = match kind {
+        Kind::Root => &shared.seeds[..2],
+        Kind::Uki => &shared.seeds[2..],
+        _ => &[],
+    };
+    let file = |device: &OwnedFd| Some(File::from(device.as_fd().try_clone_to_owned().ok()?));
+    devices.iter().filter_map(file).map(|file| Seed::new(file, u64::MAX)).collect()
+}
+
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
