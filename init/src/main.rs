@@ -1,6 +1,6 @@
 //! Astromesh OS's one userland binary.
 //!
-//! Started by the kernel it is PID 1: it walks the table of stages below, then supervises. Started again by PID 1
+//! Started by the kernel it is PID 1: it walks the tables of stages below, then supervises. Started again by PID 1
 //! under another name it is one of the node's services; [`main`] looks only at that name. It is static-pie,
 //! because there is nothing on the root it could load.
 //!
@@ -9,13 +9,17 @@
 
 use astromesh_node::service;
 use astromesh_pid1::{boot, supervise};
-use boot::{OnFailure, Stage};
+use boot::{GroundStage, OnFailure, Stage};
 
-/// The boot: what is done, in which order, and what a failure means. This table is the program; one loop
-/// ([`boot::run`]) walks it, times each stage and logs one line for it.
+/// What must be there before anything else can be. A failure reboots the machine.
+const GROUND: &[GroundStage] = &[
+    GroundStage { name: "early", run: boot::early::run },
+    GroundStage { name: "root", run: boot::root::run },
+];
+
+/// The boot on that ground: what is done, in which order, and what a failure means. These tables are the program; one
+/// function ([`boot::run`]) walks them, times each stage and logs one line for it.
 const BOOT: &[Stage] = &[
-    Stage { name: "early", run: boot::early::run, on_failure: OnFailure::Restart },
-    Stage { name: "root", run: boot::root::run, on_failure: OnFailure::Restart },
     Stage { name: "state", run: boot::state::run, on_failure: OnFailure::Degrade },
     Stage { name: "config", run: boot::config::run, on_failure: OnFailure::Maintenance },
     Stage { name: "network", run: boot::network::run, on_failure: OnFailure::Degrade },
@@ -37,7 +41,7 @@ fn main() {
         Some(service::AGENT) => astromesh_agent::main(),
         Some(service::SLOTS) => astromesh_slots::main(),
         Some(service::UPDATE) => astromesh_update::main(),
-        _ if rustix::process::getpid().is_init() => supervise::run(boot::run(BOOT)),
+        _ if rustix::process::getpid().is_init() => supervise::run(boot::run(GROUND, BOOT)),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
             64

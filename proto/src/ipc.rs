@@ -18,6 +18,9 @@ pub const MAX_HOSTNAME: usize = 64;
 /// Longest piece of text in a message, in bytes.
 pub const MAX_TEXT: usize = 240;
 
+/// Longest reason that a job leaves, in bytes.
+pub const MAX_REASON: usize = 400;
+
 /// What a service tells PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "a box would allocate, and PID 1 must not")]
@@ -112,12 +115,14 @@ pub enum FromInit {
     },
     /// That was all.
     End,
-    /// A `slots` process has ended; why it failed, if it did, stands in [`crate::update::SAID_FILE`].
+    /// Work on the slots has ended.
     Slots {
-        /// What it was started for.
+        /// What it was.
         work: SlotsWork,
-        /// Whether it did it.
+        /// Whether it is done.
         done: bool,
+        /// Why it is not; empty when it is.
+        reason: String<MAX_REASON>,
     },
 }
 
@@ -199,7 +204,8 @@ mod tests {
             var_on_disk: true,
             allocations: u32::MAX,
         };
-        for message in [stage, node] {
+        let slots = FromInit::Slots { work: SlotsWork::TakeDrive, done: false, reason: cut(&long) };
+        for message in [stage, node, slots] {
             let mut buffer = [0; MAX_MESSAGE];
             let bytes = encode(&message, &mut buffer).unwrap();
             assert_eq!(decode::<FromInit>(bytes), Some(message));

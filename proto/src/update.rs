@@ -6,15 +6,15 @@
 
 use crate::boot_entry::BootEntry;
 use crate::version::Version;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
+
+/// How long a job on the slots may take: an emulated machine fills a slot in a minute.
+pub const SLOTS_JOB_WITHIN: Duration = Duration::from_mins(10);
 
 /// Where [`Slots`] lie on a running node.
 pub const SLOTS_FILE: &str = "/run/node/slots";
-/// Where the last `slots` process says why it could not do its work, for a person.
-pub const SAID_FILE: &str = "/run/node/said";
-/// The same of the one that installs: it has another user, and may not write where the others do.
-pub const INSTALL_SAID_FILE: &str = "/run/install/said";
-/// Largest of those files, in bytes.
+/// Largest it may be, in bytes.
 pub const MAX_FILE: usize = 64 * 1024;
 /// How many attempts are kept: enough to see a habit, little enough to read.
 pub const MOST_ATTEMPTS: usize = 32;

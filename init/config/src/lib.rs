@@ -6,6 +6,7 @@
 
 mod output;
 
+use astromesh_node::job::Reason;
 use astromesh_node::places::PLAN;
 use astromesh_node::{log_sink, service};
 use astromesh_proto::ipc::{self, Plan, Trial};
@@ -22,17 +23,25 @@ pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start("config", kmsg);
     }
-    if let Err(error) = service::become_service(service::CONFIG_ID, CapabilitySet::empty()) {
-        log::error!("{error}");
-        return 1;
+    let reason = Reason::take();
+    match carry_out() {
+        Ok(()) => 0,
+        Err(text) => {
+            log::error!("{text}");
+            reason.leave(&text);
+            1
+        }
     }
+}
+
+/// Leaves a plan; why there is none.
+fn carry_out() -> Result<(), String> {
+    service::become_service(service::CONFIG_ID, CapabilitySet::empty()).map_err(|error| error.to_string())?;
     // What is made is for its owner and the group of the directory it is in.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     let mut bytes = Vec::new();
-    if let Err(error) = std::io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes) {
-        log::error!("the machine-config can't be read: {error}");
-        return 1;
-    }
+    let read = std::io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| format!("the machine-config can't be read: {error}"))?;
     let document = match std::env::args().nth(1).as_deref() {
         Some("smbios") => match smbios::credential(&bytes) {
             Ok(Some(document)) => document,
@@ -51,17 +60,14 @@ pub fn main() -> i32 {
                 let hostname = ipc::cut(&config.node.hostname);
                 finish(&Plan { hostname, maintenance: None, operator: true, trial })
             }
-            Err(error) => {
-                log::error!("{error}");
-                1
-            }
+            Err(error) => Err(error.to_string()),
         },
         Err(error) => refuse(&document, &error),
     }
 }
 
 /// Leaves a plan for maintenance mode, with operator access if that much can be read.
-fn refuse(document: &[u8], error: &ConfigError) -> i32 {
+fn refuse(document: &[u8], error: &ConfigError) -> Result<(), String> {
     let text = match foreign::kind(document) {
         Some(kind) => format!("it is {kind}; a machine-config begins with apiVersion: astromesh.os/v1"),
         None => error.short(),
@@ -82,15 +88,8 @@ fn maintenance(text: &str, operator: bool) -> Plan {
     Plan { hostname: heapless::String::new(), maintenance: Some(ipc::cut(text)), operator, trial: None }
 }
 
-fn finish(plan: &Plan) -> i32 {
+fn finish(plan: &Plan) -> Result<(), String> {
     let mut buffer = [0; ipc::MAX_MESSAGE];
-    let written = ipc::encode(plan, &mut buffer).map(|bytes| std::fs::write(PLAN, bytes));
-    match written {
-        Some(Ok(())) => 0,
-        Some(Err(error)) => {
-            log::error!("{PLAN} can't be written: {error}");
-            1
-        }
-        None => 1,
-    }
+    let bytes = ipc::encode(plan, &mut buffer).ok_or("the plan for PID 1 is too long")?;
+    std::fs::write(PLAN, bytes).map_err(|error| format!("{PLAN} can't be written: {error}"))
 }

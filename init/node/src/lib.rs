@@ -14,6 +14,7 @@ pub mod disk;
 pub mod durable;
 pub mod framed;
 pub mod ipc_client;
+pub mod job;
 pub mod log_sink;
 pub mod places;
 pub mod service;

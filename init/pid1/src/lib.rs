@@ -11,5 +11,10 @@
 //! `astromesh_node::places`.
 
 pub mod boot;
+mod cgroup;
+mod clearance;
+mod ground;
+mod job;
+mod jobs;
 mod node;
 pub mod supervise;

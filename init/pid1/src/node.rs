@@ -1,33 +1,70 @@
-//! What the stages build up and the supervisor goes on with: the node, as PID 1 holds it.
+//! What the stages build up on the ground, and the supervisor goes on with: the node, as PID 1 holds it.
 //!
 //! It is data. The stages fill it, one after the other, and supervision owns it from then on; neither is imported here.
 
-use crate::boot::root::proof::VerifiedRoot;
 use crate::boot::timeline::Timeline;
+use crate::clearance::Applied;
+use crate::jobs::Jobs;
 use crate::supervise::services::Services;
 use crate::supervise::trial::Trial;
-use astromesh_proto::ipc::Plan;
-use astromesh_sys::watchdog::Watchdog;
-use std::os::fd::OwnedFd;
+use astromesh_proto::ipc::{self, MAX_TEXT};
+use heapless::String;
 
-/// All PID 1 knows and holds.
+/// All PID 1 knows and holds beside the [`Ground`].
 pub struct Node {
     /// The stages so far.
     pub timeline: Timeline,
-    /// Where every process logs to.
-    pub kmsg: OwnedFd,
-    /// What PID 1's children get as standard input.
-    pub null: OwnedFd,
-    /// The machine's watchdog, if it has one.
-    pub watchdog: Option<Watchdog>,
-    /// Proof that the root is the one that was signed.
-    pub root: Option<VerifiedRoot>,
     /// Whether `/var` outlives this boot.
     pub var_on_disk: bool,
-    /// What the machine-config asks for.
-    pub plan: Plan,
-    /// The judgement on the release that runs.
+    /// What the machine-config says.
+    pub config: Config,
+    /// Whether an operator is known, who may use the control API.
+    pub operator: bool,
+    /// Whether the node may be updated, and the rules of a trial.
+    pub rules: Option<ipc::Trial>,
+    /// The trial of the release that runs.
     pub trial: Trial,
+    /// The jobs.
+    pub jobs: Jobs,
     /// The services.
     pub services: Services,
+}
+
+/// Whether there is a machine-config to run.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would allocate, and PID 1 must not")]
+pub enum Config {
+    /// There is none that can be used: no agent, the operator's door alone.
+    Maintenance(String<MAX_TEXT>),
+    /// It was applied.
+    Applied(Applied),
+}
+
+impl Node {
+    /// A node that knows nothing yet, and starts nothing.
+    pub fn new(timeline: Timeline) -> Self {
+        Self {
+            timeline,
+            var_on_disk: false,
+            config: Config::Maintenance(ipc::cut("no machine-config has been read yet")),
+            operator: false,
+            rules: None,
+            trial: Trial::default(),
+            jobs: Jobs::default(),
+            services: Services::prepare(),
+        }
+    }
+
+    /// Gives up the machine-config, for this reason.
+    pub fn enter_maintenance(&mut self, why: String<MAX_TEXT>) {
+        self.config = Config::Maintenance(why);
+    }
+
+    /// Why the node is in maintenance mode, if it is.
+    pub fn maintenance(&self) -> Option<&String<MAX_TEXT>> {
+        match &self.config {
+            Config::Maintenance(why) => Some(why),
+            Config::Applied(_) => None,
+        }
+    }
 }

@@ -5,7 +5,8 @@
 //! idle slot). It believes nobody: what is to be installed is verified here once more, with the keys of the machine-config,
 //! whatever the service that fetched it has verified before.
 //!
-//! What it found lies in `/run/node/slots` for those who tell it; why it could not do its work, in `/run/node/said`.
+//! What it found lies in `/run/node/slots` for the services that show it; why it could not do its work, it leaves for PID 1
+//! ([`Reason`]).
 
 mod drive;
 mod error;
@@ -15,11 +16,11 @@ mod install;
 mod node;
 mod transfers;
 
+use astromesh_node::job::Reason;
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
 use astromesh_node::{log_sink, service};
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::ipc::SlotsWork;
-use astromesh_proto::update::{INSTALL_SAID_FILE, SAID_FILE};
 use astromesh_release::boot_partition::BootPartition;
 use astromesh_release::{floor, judge};
 use error::SlotsError;
@@ -37,17 +38,12 @@ pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start("slots", kmsg);
     }
-    // What an earlier one said is not about this one.
-    for said in [SAID_FILE, INSTALL_SAID_FILE] {
-        let _ = std::fs::remove_file(said);
-    }
+    let reason = Reason::take();
     match carry_out() {
         Ok(code) => code,
         Err(error) => {
             log::error!("{error}");
-            // Only what says so to a person; nobody decides by it.
-            let text = error.to_string();
-            let _ = std::fs::write(SAID_FILE, &text).or_else(|_| std::fs::write(INSTALL_SAID_FILE, &text));
+            reason.leave(&error.to_string());
             EXIT_NOT_DONE
         }
     }

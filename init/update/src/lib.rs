@@ -83,11 +83,12 @@ pub fn main() -> i32 {
 fn hear(shared: &Shared) -> i32 {
     loop {
         match shared.pid1.next() {
-            Ok(FromInit::Slots { work, done }) => {
+            Ok(FromInit::Slots { work, done, reason }) => {
                 if work == SlotsWork::Bless {
                     shared.settle();
                 } else {
-                    *lock(&shared.worked) = Some((work, done));
+                    let worked = if done { Ok(()) } else { Err(reason.as_str().to_owned()) };
+                    *lock(&shared.worked) = Some((work, worked));
                     shared.has_worked.notify_all();
                 }
             }

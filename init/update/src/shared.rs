@@ -6,12 +6,8 @@ use astromesh_node::ipc_client::{Pid1, Pid1Error};
 use astromesh_node::places::SEEDS;
 use astromesh_proto::ipc::{SlotsWork, ToInit};
 use astromesh_proto::machine_config::{Update, UpdateMode};
-use astromesh_proto::update::{
-    INSTALL_SAID_FILE, Outcome, Record, SAID_FILE, SLOTS_FILE, Slots, State, parse,
-};
+use astromesh_proto::update::{Outcome, Record, SLOTS_FILE, Slots, State, parse};
 use astromesh_proto::version::Version;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,7 +29,7 @@ pub struct Shared {
     /// The attempts so far.
     pub record: Mutex<Record>,
     /// How the last `slots` process ended, until somebody takes it.
-    pub worked: Mutex<Option<(SlotsWork, bool)>>,
+    pub worked: Mutex<Option<(SlotsWork, Result<(), String>)>>,
     /// Told when `worked` is set.
     pub has_worked: Condvar,
     /// Devices whose bytes need not be fetched again.
@@ -92,13 +88,8 @@ impl Shared {
         let mut worked = lock(&self.worked);
         loop {
             match worked.take() {
-                Some((of, true)) if of == work => return Ok(()),
-                Some((of, false)) if of == work => {
-                    let mut said = String::new();
-                    let file = if work == SlotsWork::Install { INSTALL_SAID_FILE } else { SAID_FILE };
-                    let _ = File::open(file).and_then(|file| file.take(1024).read_to_string(&mut said));
-                    return Err(if said.is_empty() { "see the log".to_owned() } else { said });
-                }
+                Some((of, Ok(()))) if of == work => return Ok(()),
+                Some((of, Err(reason))) if of == work => return Err(reason),
                 _ => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -12,8 +12,10 @@ mod registry;
 mod repository;
 mod token;
 
+pub(crate) use error::chain;
+#[cfg(feature = "desk")]
+pub(crate) use error::short;
 pub use error::{LayoutError, RegistryError, SourceError};
-pub(crate) use error::{chain, short};
 pub use layout::LayoutSource;
 pub use registry::RegistrySource;
 pub use repository::{Blob, Source};

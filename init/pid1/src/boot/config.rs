@@ -1,6 +1,6 @@
-//! The machine-config: where it lies, and having it judged by somebody else.
+//! The machine-config: where it lies, and having it read by another process.
 //!
-//! PID 1 only carries the bytes. Parsing YAML from outside is the work of the one-shot `config` process, which runs
+//! PID 1 only carries the bytes. Parsing YAML from outside is the work of the job `config`, which runs
 //! as its own user with nothing to lose, writes what each service needs into `/run/config`, and leaves a plan of a
 //! few hundred bytes. If it dies, or says no, the node is in maintenance mode: never half a configuration.
 //!
@@ -8,22 +8,30 @@
 
 use super::carry::carry;
 use super::config_error::ConfigStageError;
-use super::one_shot::await_end;
 use super::stage::{Report, StageError};
 use super::{metadata, volume};
-use crate::node::Node;
+use crate::clearance::Applied;
+use crate::ground::Ground;
+use crate::job::{self, Description, End};
+use crate::node::{Config, Node};
 use astromesh_node::places::{CONFIG_DIRECTORIES, PLAN};
 use astromesh_node::service;
 use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
-use astromesh_sys::spawn::{Spawn, spawn};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long the judgement may take.
-const JUDGED_WITHIN: Duration = Duration::from_secs(30);
+/// The job that reads the document. One process that stays one; the document has at most 1 MiB.
+const CONFIG: Description = Description {
+    name: c"config",
+    cgroup: c"/sys/fs/cgroup/config",
+    kill: c"/sys/fs/cgroup/config/cgroup.kill",
+    limits: &[(c"pids.max", b"1"), (c"memory.max", b"64M")],
+    namespaces: 0,
+    within: Duration::from_secs(30),
+};
 
 /// How long a drive may take to appear when the firmware carries no machine-config.
 const DRIVE_APPEARS_WITHIN: Duration = Duration::from_secs(3);
@@ -44,7 +52,7 @@ struct Source {
 }
 
 /// Looks in one place.
-type Look = fn(&Node) -> Result<Option<Source>, ConfigStageError>;
+type Look = fn(&Ground) -> Result<Option<Source>, ConfigStageError>;
 
 /// Where a machine-config may be, in the order in which it is looked for: what the machine's owner put into the machine
 /// itself, then what hangs on it, then what the network says. The order among drives and among clouds is a table too
@@ -52,20 +60,22 @@ type Look = fn(&Node) -> Result<Option<Source>, ConfigStageError>;
 const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
+pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     prepare().map_err(ConfigStageError::PrepareDirectory)?;
-    let source = find(node)?.ok_or(ConfigStageError::FindConfig)?;
-    judge(node, &source)?;
-    let plan = read_plan().ok_or(ConfigStageError::ReadPlan)?;
-    node.plan = plan;
-    let hostname = node.plan.hostname.clone();
+    let source = find(ground)?.ok_or(ConfigStageError::FindConfig)?;
+    parse(ground, &source)?;
+    let Plan { hostname, maintenance, operator, trial } = read_plan().ok_or(ConfigStageError::ReadPlan)?;
+    (node.operator, node.rules) = (operator, trial);
     if !hostname.is_empty() {
         if let Err(cause) = rustix::system::sethostname(hostname.as_bytes()) {
             log::warn!("config: the host name stays as it is: {cause}");
         }
     }
-    match node.plan.maintenance.clone() {
-        None => Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name))),
+    match maintenance {
+        None => {
+            node.config = Config::Applied(Applied::new());
+            Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name)))
+        }
         Some(text) => {
             let text = text.as_str().to_owned();
             Err(ConfigStageError::Invalid { source_name: source.name, text }.into())
@@ -84,9 +94,9 @@ fn prepare() -> Result<(), Errno> {
     Ok(())
 }
 
-fn find(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+fn find(ground: &Ground) -> Result<Option<Source>, ConfigStageError> {
     for look in SOURCES {
-        if let Some(source) = look(node)? {
+        if let Some(source) = look(ground)? {
             return Ok(Some(source));
         }
     }
@@ -94,7 +104,7 @@ fn find(node: &Node) -> Result<Option<Source>, ConfigStageError> {
 }
 
 /// All type 11 structures, one after the other; the config process looks for the credential among their strings.
-fn smbios(_: &Node) -> Result<Option<Source>, ConfigStageError> {
+fn smbios(_: &Ground) -> Result<Option<Source>, ConfigStageError> {
     const CREDENTIAL: &[u8] = b"astromesh.machine_config=";
     let Ok(entries) = std::fs::read_dir("/sys/firmware/dmi/entries") else { return Ok(None) };
     for entry in entries.flatten() {
@@ -112,14 +122,14 @@ fn smbios(_: &Node) -> Result<Option<Source>, ConfigStageError> {
     Ok(None)
 }
 
-fn fw_cfg(_: &Node) -> Result<Option<Source>, ConfigStageError> {
+fn fw_cfg(_: &Ground) -> Result<Option<Source>, ConfigStageError> {
     let Ok(file) = open(FW_CFG) else { return Ok(None) };
     let bytes =
         carry(&file).map_err(|cause| ConfigStageError::ReadConfig { source_name: "fw_cfg", cause })?;
     Ok(Some(Source { name: "fw_cfg", wrapping: c"plain", bytes }))
 }
 
-fn volumes(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+fn volumes(ground: &Ground) -> Result<Option<Source>, ConfigStageError> {
     let on_a_cloud = metadata::cloud().is_some();
     let longest = if on_a_cloud { DRIVE_APPEARS_ON_A_CLOUD_WITHIN } else { DRIVE_APPEARS_WITHIN };
     let deadline = Instant::now() + longest;
@@ -130,16 +140,14 @@ fn volumes(node: &Node) -> Result<Option<Source>, ConfigStageError> {
         if Instant::now() > deadline {
             return Ok(None);
         }
-        if let Some(watchdog) = &node.watchdog {
-            watchdog.pet();
-        }
+        ground.pet();
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn cloud(node: &Node) -> Result<Option<Source>, ConfigStageError> {
+fn cloud(ground: &Ground) -> Result<Option<Source>, ConfigStageError> {
     let Some(cloud) = metadata::cloud() else { return Ok(None) };
-    let bytes = metadata::fetch(node, cloud)?;
+    let bytes = metadata::fetch(ground, cloud)?;
     Ok(Some(Source { name: cloud.source(), wrapping: c"plain", bytes }))
 }
 
@@ -167,19 +175,12 @@ fn contains(memory: &OwnedFd, needle: &[u8]) -> bool {
     }
 }
 
-/// Runs the config process to its end.
-fn judge(node: &Node, source: &Source) -> Result<(), ConfigStageError> {
-    let pid = spawn(&Spawn {
-        name: c"config",
-        argument: Some(source.wrapping),
-        namespaces: 0,
-        cgroup: None,
-        fds: &[source.bytes.as_fd(), node.kmsg.as_fd(), node.kmsg.as_fd()],
-    })
-    .map_err(ConfigStageError::StartParser)?;
-    match await_end(node, pid, JUDGED_WITHIN) {
-        Some(0) => Ok(()),
-        _ => Err(ConfigStageError::AwaitParser),
+/// Has the config process read the document, and waits for its end.
+fn parse(ground: &Ground, source: &Source) -> Result<(), ConfigStageError> {
+    let streams = [source.bytes.as_fd(), ground.kmsg.as_fd()];
+    match job::run(&CONFIG, Some(source.wrapping), streams, ground).map_err(ConfigStageError::StartParser)? {
+        (End::Code(0), _) => Ok(()),
+        (_, reason) => Err(ConfigStageError::AwaitParser(reason)),
     }
 }
 

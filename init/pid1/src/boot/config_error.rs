@@ -1,5 +1,6 @@
 //! Why a node has no configuration: the errors of the config stage, and of those that look for it a machine-config.
 
+use crate::job::{Reason, StartError};
 use rustix::io::Errno;
 
 /// Why there is no configuration.
@@ -23,21 +24,24 @@ pub enum ConfigStageError {
     PrepareDirectory(Errno),
     /// The process could not be started.
     #[error("the config process could not be started: {0}")]
-    StartParser(std::io::Error),
-    /// It did not come to an end, or to a good one.
-    #[error("the config process died or took too long; the machine-config is not used")]
-    AwaitParser,
+    StartParser(StartError),
+    /// It did not come to a good end.
+    #[error("the machine-config is not used, because it could not be read to its end: {0}")]
+    AwaitParser(Reason),
     /// It left no plan.
     #[error("the config process left no plan; the machine-config is not used")]
     ReadPlan,
     /// The process that asks a cloud could not be started.
     #[error("the metadata process could not be started: {0}")]
-    StartMetadata(std::io::Error),
+    StartMetadata(StartError),
     /// The cloud gave none.
-    #[error(
-        "no machine-config from {0}: what `metadata` logged before this says why (see docs/operations.md)"
-    )]
-    AskCloud(&'static str),
+    #[error("no machine-config from {source_name}: {reason} (see docs/operations.md)")]
+    AskCloud {
+        /// Which cloud.
+        source_name: &'static str,
+        /// Why.
+        reason: Reason,
+    },
     /// The machine-config is wrong.
     #[error("machine-config from {source_name}: {text}")]
     Invalid {

@@ -1,13 +1,14 @@
 //! Starts the `control` service: the operator's way in, in maintenance mode the only thing that serves.
 
 use super::stage::{Report, StageError};
+use crate::ground::Ground;
 use crate::node::Node;
-use crate::supervise::services::CONTROL;
+use crate::supervise::services::Own;
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
-    node.services.start(CONTROL, &node.kmsg, &node.null)?;
-    Ok(if node.plan.operator {
+pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    node.services.start(Own::Control, ground)?;
+    Ok(if node.operator {
         Report::running("starting")
     } else {
         Report::degraded("no operator is known: nobody can use the control API")

@@ -4,12 +4,10 @@
 
 use super::stage::{Report, StageError};
 use super::timeline::{Moment, Timeline};
-use crate::node::Node;
-use crate::supervise::services::Services;
-use crate::supervise::trial::Trial;
+use crate::ground::Groundwork;
 use astromesh_node::{log_sink, service};
 use astromesh_proto::control::Outcome;
-use astromesh_proto::ipc::{self, Plan};
+use astromesh_proto::ipc;
 use astromesh_sys::kernel_file::write_file;
 use astromesh_sys::watchdog::Watchdog;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -75,9 +73,9 @@ const SETTINGS: &[(&CStr, &[u8])] = &[
 
 /// What must be there before the first stage can even say that it fails: `/dev`, the watchdog, the log.
 ///
-/// If the kernel can't give these, there is nobody to tell and nothing to save: PID 1 ends and the kernel panics,
-/// which restarts the machine.
-pub fn first_light() -> Node {
+/// If the kernel can't give these, there is nothing to log to and nothing to save: PID 1 ends and the kernel panics,
+/// which reboots the machine.
+pub fn first_light() -> (Groundwork, Timeline) {
     let mut timeline = Timeline::default();
     timeline.push("kernel", Moment::default(), Outcome::Done, ipc::cut("until PID 1's first instruction"));
     let dev = mount_tree(c"devtmpfs", c"/dev", MountFlags::NOSUID.union(MountFlags::NOEXEC), c"mode=0755");
@@ -92,23 +90,13 @@ pub fn first_light() -> Node {
         log::error!("early: /dev could not be mounted: {cause}");
     }
     if let Err(cause) = &watchdog {
-        log::warn!("early: no watchdog could be armed ({cause}): a hang will not restart this machine");
+        log::warn!("early: no watchdog could be armed ({cause}): a hang will not reset this machine");
     }
-    Node {
-        timeline,
-        kmsg,
-        null,
-        watchdog: watchdog.ok(),
-        root: None,
-        var_on_disk: false,
-        plan: Plan { hostname: heapless::String::new(), maintenance: None, operator: false, trial: None },
-        trial: Trial::default(),
-        services: Services::default(),
-    }
+    (Groundwork::new(kmsg, null, watchdog.ok()), timeline)
 }
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
+pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
     // A gate's build, in no release: the watchdog that `first_light` armed is petted no more.
     while cfg!(feature = "hang-early") {
         std::thread::park();
@@ -133,8 +121,7 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     // Mount points of `slots`, in its own namespace.
     make_directory(c"/run/esp", 0, 0o700)?;
     make_directory(c"/run/efivars", 0, 0o700)?;
-    node.services.prepare();
-    Ok(Report::done(match &node.watchdog {
+    Ok(Report::done(match &work.watchdog {
         Some(_) => "watchdog armed, kernel file systems mounted",
         None => "kernel file systems mounted; NO watchdog",
     }))

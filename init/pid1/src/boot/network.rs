@@ -2,11 +2,12 @@
 //! no network, so nobody waits for a lease.
 
 use super::stage::{Report, StageError};
+use crate::ground::Ground;
 use crate::node::Node;
-use crate::supervise::services::NET;
+use crate::supervise::services::Own;
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
-    node.services.start(NET, &node.kmsg, &node.null)?;
+pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    node.services.start(Own::Net, ground)?;
     Ok(Report::running("waiting for an address"))
 }

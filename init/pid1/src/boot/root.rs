@@ -1,16 +1,16 @@
 //! The root: found by its root hash, opened through dm-verity, mounted read-only, made `/`.
 //!
-//! The root hash comes on the kernel's command line, which is part of what is signed. Everything follows from it:
-//! which partitions they are (their UUIDs are its two halves) and what every block must be. A root that does not
-//! verify is never mounted; a block that turns out wrong later restarts the machine (`restart_on_corruption`).
+//! The root hash comes on the kernel's command line. Everything follows from it: which partitions they are (their UUIDs are
+//! its two halves) and what every block must be. Nothing here proves who put that hash there: nothing is signed yet. A root
+//! that does not verify is never mounted; a block that turns out wrong later reboots the machine
+//! (`restart_on_corruption`).
 
 pub mod proof;
 
 use super::stage::{Report, StageError};
-use crate::node::Node;
-use crate::supervise::services::Services;
+use crate::ground::Groundwork;
 use astromesh_node::disk;
-use astromesh_sys::watchdog::Watchdog;
+use astromesh_sys::spawn::{Spawn, spawn};
 use astromesh_verity::superblock::SuperblockError;
 use astromesh_verity::{
     Device, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device, partition_uuids,
@@ -19,6 +19,7 @@ use proof::{VerifiedRoot, device_name};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 use std::ffi::CString;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -76,10 +77,10 @@ pub enum RootError {
 }
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
+pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
     let line = std::fs::read_to_string("/proc/cmdline").map_err(RootError::ReadCommandLine)?;
     let hash = root_hash(&line)?;
-    let (data, tree) = wait_for_partitions(&hash, node.watchdog.as_ref())?;
+    let (data, tree) = wait_for_partitions(&hash, work)?;
 
     let superblock = disk::read_start(&tree.device.to_string_lossy(), 512)
         .and_then(|bytes| <[u8; 512]>::try_from(bytes).ok())
@@ -103,11 +104,21 @@ pub fn run(node: &mut Node) -> Result<Report, StageError> {
     switch_root().map_err(RootError::SwitchRoot)?;
 
     let note = format!("{hash} on {}, verity, read-only", data.device.display());
-    node.root = Some(VerifiedRoot::new(hash, data.disk));
+    work.stand_on(VerifiedRoot::read_back(hash, data.disk)?);
     if cfg!(not(feature = "tree-in-memory")) {
-        Services::start_prefetch(&node.kmsg, &node.null);
+        start_prefetch(work);
     }
     Ok(Report::done(&note))
+}
+
+/// Starts the read-ahead, once. It has no cgroup: what it reads must stay in memory when it is gone. PID 1 reaps it like any
+/// orphan.
+fn start_prefetch(work: &Groundwork) {
+    let fds = [work.null.as_fd(), work.kmsg.as_fd(), work.kmsg.as_fd()];
+    let what = Spawn { name: c"prefetch", argument: None, namespaces: 0, cgroup: None, fds: &fds };
+    if let Err(error) = spawn(&what) {
+        log::warn!("prefetch: {error}; the runtime starts more slowly");
+    }
 }
 
 /// Puts the same tree, unpacked from the initramfs, over the verified root: what `cargo xtask bench start` compares
@@ -130,7 +141,7 @@ fn root_hash(line: &str) -> Result<RootHash, RootError> {
 
 fn wait_for_partitions(
     hash: &RootHash,
-    watchdog: Option<&Watchdog>,
+    work: &Groundwork,
 ) -> Result<(disk::Partition, disk::Partition), RootError> {
     let wanted = partition_uuids(hash);
     let deadline = Instant::now() + DISKS_APPEAR_WITHIN;
@@ -149,9 +160,7 @@ fn wait_for_partitions(
         if Instant::now() > deadline {
             return Err(RootError::FindPartitions { hash: *hash, data: wanted.root, tree: wanted.verity });
         }
-        if let Some(watchdog) = watchdog {
-            watchdog.pet();
-        }
+        work.pet();
         std::thread::sleep(Duration::from_millis(5));
     }
 }

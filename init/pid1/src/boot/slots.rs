@@ -1,13 +1,14 @@
-//! Has the slots looked at: is the release that runs kept, or on trial?
+//! Has the slots looked at: is the release that runs blessed, or on trial?
 //!
-//! The one-shot `slots` process reads the boot loader's variable and the boot partition and leaves what it found for those
-//! who tell it; PID 1 learns one thing, by its exit code, once the boot is over ([`crate::supervise`]). Nobody waits for it
-//! here: the agent's start is not to be kept waiting for a FAT. Whatever goes wrong means "not on trial": then nothing that
-//! follows can restart this machine for want of health, and it runs what it runs.
+//! The job `slots` reads the boot loader's variable and the boot partition and leaves what it found for the services that
+//! show it; PID 1 learns one thing, by its exit code, once the boot is over ([`crate::supervise`]). Nothing waits for it
+//! here: a FAT must not delay the agent's start. Whatever goes wrong means "not on trial": then nothing that follows can
+//! reboot this machine for want of health, and it runs what it runs.
 
 use super::stage::{Report, StageError};
+use crate::ground::Ground;
+use crate::jobs::Jobs;
 use crate::node::Node;
-use crate::supervise::trial::start;
 use astromesh_node::places::DISK_FILE;
 use astromesh_proto::ipc::SlotsWork;
 
@@ -18,15 +19,14 @@ pub enum SlotsStageError {
     #[error("{DISK_FILE} can't be written: {0}; this node can't be updated")]
     TellDisk(std::io::Error),
     /// The process could not be started.
-    #[error("the slots process could not be started: {0}; this node can't be updated")]
-    Start(std::io::Error),
+    #[error("the slots can't be looked at: {0}; this node can't be updated")]
+    Start(crate::job::StartError),
 }
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
-    let disk = node.root.as_ref().map(|root| root.disk.as_str()).unwrap_or_default();
-    std::fs::write(DISK_FILE, disk).map_err(SlotsStageError::TellDisk)?;
-    let pid = start(SlotsWork::Inspect, &node.kmsg, &node.null).map_err(SlotsStageError::Start)?;
-    node.trial.started(pid, SlotsWork::Inspect);
+pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    std::fs::write(DISK_FILE, ground.root().disk()).map_err(SlotsStageError::TellDisk)?;
+    let running = Jobs::start(SlotsWork::Inspect, ground).map_err(SlotsStageError::Start)?;
+    node.jobs.started(SlotsWork::Inspect, running);
     Ok(Report::running("looking at the slots"))
 }

@@ -1,16 +1,26 @@
-//! A row of the boot table, and what the function in it hands back.
+//! A row of the two boot tables, and what the function in it hands back.
 
+use crate::ground::{Ground, Groundwork};
 use crate::node::Node;
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use heapless::String;
 
-/// One stage of the boot.
+/// A stage without which there is no node: its failure reboots the machine, and the boot loader's counter brings back the
+/// other slot.
+pub struct GroundStage {
+    /// Its name, as it stands in the log and in the timeline.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&mut Groundwork) -> Result<Report, StageError>,
+}
+
+/// One stage of the boot, on the ground that the others have made.
 pub struct Stage {
     /// Its name, as it stands in the log and in the timeline.
     pub name: &'static str,
     /// What it does.
-    pub run: fn(&mut Node) -> Result<Report, StageError>,
+    pub run: fn(&Ground, &mut Node) -> Result<Report, StageError>,
     /// What it means when it can't.
     pub on_failure: OnFailure,
 }
@@ -18,8 +28,6 @@ pub struct Stage {
 /// What the failure of a stage means for the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The machine restarts; the boot loader's counter brings back the other slot.
-    Restart,
     /// The node goes on with less, and says so.
     Degrade,
     /// No agent is started; only the control API serves.

@@ -6,6 +6,7 @@
 
 use super::grow;
 use super::stage::{Report, StageError};
+use crate::ground::Ground;
 use crate::node::Node;
 use astromesh_node::disk::{self, Disk};
 use astromesh_node::service;
@@ -48,8 +49,8 @@ const DIRECTORIES: &[(&CStr, u32, u32)] = &[
 ];
 
 /// The stage.
-pub fn run(node: &mut Node) -> Result<Report, StageError> {
-    let disk = node.root.as_ref().and_then(|root| Disk::open(&root.disk));
+pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    let disk = Disk::open(ground.root().disk());
     let number = disk
         .as_ref()
         .and_then(|disk| disk.table()?.partitions().find(|entry| entry.type_guid == VAR))

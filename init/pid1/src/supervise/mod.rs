@@ -9,12 +9,14 @@ mod power;
 pub(crate) mod services;
 pub(crate) mod trial;
 
-use crate::boot::restart;
-use crate::boot::root::proof::{VerifiedRoot, device_name};
+use crate::boot::reboot;
+use crate::boot::root::proof::device_name;
 use crate::boot::timeline::Moment;
-use crate::node::Node;
+use crate::clearance::Clearance;
+use crate::ground::Ground;
+use crate::jobs::{self, Jobs};
+use crate::node::{Config, Node};
 use astromesh_node::clock::now_us;
-use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
 use astromesh_proto::control::{Mode, Outcome};
 use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, SlotsWork, ToInit};
 use astromesh_sys::watchdog::PET_SECONDS;
@@ -25,7 +27,7 @@ use power::{Buttons, How};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions};
-use services::{AGENT, CONTROL, COUNT, NET, UPDATE};
+use services::{COUNT, Own, Service};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use trial::Due;
@@ -37,39 +39,38 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 64;
 
 /// Supervises the node until it is told to stop, then stops it.
-pub fn run(mut node: Node) -> ! {
+pub fn run((ground, mut node): (Ground, Node)) -> ! {
     let signals = signals::block_and_open(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGPWR]);
     let buttons = Buttons::open();
     let signals = match signals {
         Ok(signals) => signals,
         Err(error) => {
             log::error!("signals can't be received: {error}");
-            restart()
+            reboot()
         }
     };
-    if node.plan.maintenance.is_none() {
+    if node.maintenance().is_none() {
         node.timeline.push("healthy", Moment::now(), Outcome::Running, ipc::cut("waiting for the runtime"));
     }
     log::info!("boot is over after {} ms", now_us() / 1000);
     astromesh_sys::pages::forget_code();
     heap::seal();
-    let how = watch(&mut node, &signals, &buttons);
-    stop(&mut node, &signals, how)
+    let how = watch(&ground, &mut node, &signals, &buttons);
+    stop(&ground, &mut node, &signals, how)
 }
 
 /// Waits for events and serves them, until one of them is a reason to stop.
-fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
+fn watch(ground: &Ground, node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
     let mut pet_at = Instant::now();
     loop {
         let now = Instant::now();
         if pet_at <= now {
-            if let Some(watchdog) = &node.watchdog {
-                watchdog.pet();
-            }
+            ground.pet();
             pet_at = now + Duration::from_secs(PET_SECONDS);
         }
         reap(node);
-        restart_due(node);
+        restart_due(ground, node);
+        node.jobs.kill_overdue(now);
         if let Some(how) = judge(node, now) {
             return how;
         }
@@ -79,16 +80,18 @@ fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
         while let Some(signal) = signals::next(signals) {
             match signal {
                 libc::SIGTERM | libc::SIGPWR => return How::PowerOff,
-                libc::SIGINT => return How::Restart,
+                libc::SIGINT => return How::Reboot,
                 _ => {}
             }
         }
-        for index in 0..COUNT {
-            if let Some(how) = serve(node, index) {
+        for service in Service::ALL {
+            if let Some(how) = serve(ground, node, service) {
                 return how;
             }
         }
-        let due = node.services.next_due().into_iter().chain(node.trial.next_due());
+        begin_job(ground, node);
+        let due =
+            [node.services.next_due(), node.trial.next_due(), node.jobs.next_due()].into_iter().flatten();
         let until = due.chain([pet_at]).min().unwrap_or(pet_at);
         wait(node, signals, buttons, until.saturating_duration_since(Instant::now()));
     }
@@ -98,7 +101,7 @@ fn watch(node: &mut Node, signals: &OwnedFd, buttons: &Buttons) -> How {
 fn wait(node: &Node, signals: &OwnedFd, buttons: &Buttons, longest: Duration) {
     let mut fds = heapless::Vec::<PollFd<'_>, { COUNT + 1 + power::MOST_BUTTONS }>::new();
     let _ = fds.push(PollFd::new(signals, PollFlags::IN));
-    for socket in node.services.sockets().into_iter().flatten() {
+    for socket in node.services.sockets() {
         let _ = fds.push(PollFd::new(socket, PollFlags::IN));
     }
     for button in buttons.fds() {
@@ -113,56 +116,67 @@ fn wait(node: &Node, signals: &OwnedFd, buttons: &Buttons, longest: Duration) {
     let _ = rustix::event::poll(&mut fds, Some(&timeout));
 }
 
-/// Does what the judgement on this release asks for; `Some` when that is a reason to stop.
+/// Does what the trial of this release asks for; `Some` when that is a reason to stop.
 fn judge(node: &mut Node, now: Instant) -> Option<How> {
     match node.trial.due(now) {
         Due::Nothing => None,
         Due::Bless => {
-            begin_work(node, SlotsWork::Bless);
+            node.trial.blessing();
+            if !node.jobs.ask(SlotsWork::Bless) {
+                // One waits already, and its end is the answer to this one too.
+                log::warn!("slots: a blessing waits already");
+            }
             None
         }
-        Due::Restart => {
+        Due::Reboot => {
             log::error!("health did not come to hold in time: this release loses a try");
-            Some(How::Restart)
+            Some(How::Reboot)
         }
     }
 }
 
-/// Starts a `slots` process; whether it could be.
-fn begin_work(node: &mut Node, work: SlotsWork) -> bool {
-    match trial::start(work, &node.kmsg, &node.null) {
-        Ok(pid) => {
-            node.trial.started(pid, work);
-            true
-        }
-        Err(error) => {
-            log::error!("slots: {work:?} can't be started: {error}");
-            false
+/// Starts the job that is next, if none runs.
+fn begin_job(ground: &Ground, node: &mut Node) {
+    while let Some(work) = node.jobs.take_next() {
+        match Jobs::start(work, ground) {
+            Ok(running) => node.jobs.started(work, running),
+            Err(error) => {
+                log::error!("slots: {work:?} can't be started: {error}");
+                finish_job(node, work, &jobs::Outcome::not_started(&error));
+            }
         }
     }
 }
 
-/// Takes note that the slots were looked at: the judgement begins. An exit code that says nothing says "kept".
-fn begin_judgement(node: &mut Node, code: Option<i32>) {
-    let on_trial = code == Some(EXIT_ON_TRIAL);
-    if node.trial.begin(node.plan.trial, on_trial) {
-        let (outcome, note) = match code {
-            Some(EXIT_ON_TRIAL) => (Outcome::Done, "this release is on trial"),
-            Some(EXIT_DONE) => (Outcome::Done, "this release is kept"),
-            _ => (Outcome::Degraded, "the slots can't be looked at: no update, and no trial"),
+/// Takes note that the slots were looked at: the trial begins. An outcome that says nothing says "blessed".
+fn begin_trial(node: &mut Node, found: &jobs::Outcome) {
+    if node.trial.begin(node.rules, *found == jobs::Outcome::OnTrial) {
+        let (outcome, note) = match found {
+            jobs::Outcome::OnTrial => (Outcome::Done, "this release is on trial"),
+            jobs::Outcome::Done => (Outcome::Done, "this release is kept"),
+            jobs::Outcome::NotDone(_) => {
+                (Outcome::Degraded, "the slots can't be looked at: no update, and no trial")
+            }
         };
         log::info!("slots: {note}");
         node.timeline.finish("slots", outcome, note);
     }
 }
 
-/// Takes note of how a `slots` process ended, and tells who may have asked for it.
-fn finish_work(node: &mut Node, work: SlotsWork, done: bool) {
+/// Takes note of what became of work on the slots, and tells the service that may have asked for it.
+fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::Outcome) {
+    if let jobs::Outcome::NotDone(reason) = outcome {
+        log::warn!("slots: {work:?} is not done: {reason}");
+    }
+    if work == SlotsWork::Inspect {
+        begin_trial(node, outcome);
+    }
+    let done = outcome.is_done();
     if work == SlotsWork::Bless && node.trial.blessed(done) {
         node.timeline.push("kept", Moment::now(), Outcome::Done, ipc::cut("the boot loader counts no more"));
     }
-    if let Some(socket) = node.services.sockets()[UPDATE] {
-        send(socket, &FromInit::Slots { work, done });
+    if let Some(socket) = node.services.socket(Service::Update) {
+        send(socket, &FromInit::Slots { work, done, reason: outcome.reason() });
     }
 }
 
@@ -171,35 +185,22 @@ fn reap(node: &mut Node) {
     // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog; SIGCHLD stays pending.
     for _ in 0..AT_ONCE * 16 {
         let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
-        if let Some(work) = node.trial.ended(pid) {
-            let code = status.exit_status();
-            if !matches!(code, Some(EXIT_DONE | EXIT_ON_TRIAL)) {
-                log::warn!("slots: {work:?} ended with {code:?}, signal {:?}", status.terminating_signal());
-            }
-            if work == SlotsWork::Inspect {
-                begin_judgement(node, code);
-            }
-            let on_trial = work == SlotsWork::Inspect && code == Some(EXIT_ON_TRIAL);
-            finish_work(node, work, on_trial || code == Some(EXIT_DONE));
-            if let Some(waiting) = node.trial.take_waiting() {
-                if !begin_work(node, waiting) {
-                    finish_work(node, waiting, false);
-                }
-            }
+        if let Some((work, outcome)) = node.jobs.ended(pid, status) {
+            finish_job(node, work, &outcome);
             continue;
         }
-        if let Some(index) = node.services.ended(pid) {
-            let name = services::name(index);
+        if let Some(service) = node.services.ended(pid) {
+            let name = service.name();
             match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => log::warn!("{name} ended with exit code {code}"),
                 (_, Some(signal)) => log::warn!("{name} was ended by signal {signal}"),
                 _ => log::warn!("{name} ended"),
             }
-            if index == AGENT {
+            if service == Service::Agent {
                 // Whatever it left behind must not meet its successor.
                 node.services.kill_agent();
             }
-            if index == CONTROL {
+            if service == Service::Control {
                 // Nobody probes any more: health that held is not known to hold.
                 node.trial.health(false);
             }
@@ -208,38 +209,42 @@ fn reap(node: &mut Node) {
 }
 
 /// Starts again what is due.
-fn restart_due(node: &mut Node) {
-    for index in node.services.due() {
-        let started = match (&node.root, index) {
-            (Some(root), AGENT) => node.services.launch(root, &node.kmsg, &node.null),
-            (None, AGENT) => continue,
-            _ => node.services.start(index, &node.kmsg, &node.null),
+fn restart_due(ground: &Ground, node: &mut Node) {
+    for service in node.services.due() {
+        let started = match service {
+            Service::Net => node.services.start(Own::Net, ground),
+            Service::Control => node.services.start(Own::Control, ground),
+            Service::Update => node.services.start(Own::Update, ground),
+            Service::Agent => match &node.config {
+                Config::Applied(config) => node.services.launch(Clearance::new(ground, config)),
+                Config::Maintenance(_) => continue,
+            },
         };
-        node.services.count_restart(index);
+        node.services.count_restart(service);
         match started {
-            Ok(()) => log::info!("{} started again", services::name(index)),
+            Ok(()) => log::info!("{} started again", service.name()),
             Err(error) => {
-                log::error!("{}: {error}", services::name(index));
-                node.services.put_off(index);
+                log::error!("{}: {error}", service.name());
+                node.services.put_off(service);
             }
         }
     }
 }
 
 /// Reads what a service says and does it; `Some` when it is a reason to stop.
-fn serve(node: &mut Node, index: usize) -> Option<How> {
+fn serve(ground: &Ground, node: &mut Node, service: Service) -> Option<How> {
     let mut buffer = [0; MAX_MESSAGE];
     for _ in 0..AT_ONCE {
-        let received = node.services.sockets()[index].map(|socket| rustix::io::read(socket, &mut buffer));
+        let received = node.services.socket(service).map(|socket| rustix::io::read(socket, &mut buffer));
         match received {
-            Some(Ok(0)) => node.services.hang_up(index),
+            Some(Ok(0)) => node.services.hang_up(service),
             Some(Ok(count)) => match ipc::decode::<ToInit>(&buffer[..count]) {
                 Some(message) => {
-                    if let Some(how) = obey(node, index, message) {
+                    if let Some(how) = obey(ground, node, service, message) {
                         return Some(how);
                     }
                 }
-                None => log::warn!("{}: {count} bytes that are no message", services::name(index)),
+                None => log::warn!("{}: {count} bytes that are no message", service.name()),
             },
             None | Some(Err(_)) => break,
         }
@@ -249,15 +254,15 @@ fn serve(node: &mut Node, index: usize) -> Option<How> {
 
 /// Does what a service may ask for. `control` may ask for what operators may; `update` for work on the slots, but not to
 /// keep a release: that is for PID 1 alone.
-fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
-    match (index, message) {
-        (NET, ToInit::Ready) => {
+fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> Option<How> {
+    match (service, message) {
+        (Service::Net, ToInit::Ready) => {
             node.timeline.finish("network", Outcome::Done, "configured");
         }
-        (CONTROL, ToInit::Ready) => {
+        (Service::Control, ToInit::Ready) => {
             node.timeline.finish("control", Outcome::Done, "serving");
         }
-        (CONTROL, ToInit::Health { healthy, reason }) => {
+        (Service::Control, ToInit::Health { healthy, reason }) => {
             node.trial.health(healthy);
             if healthy {
                 node.timeline.finish("healthy", Outcome::Done, "health holds");
@@ -266,47 +271,42 @@ fn obey(node: &mut Node, index: usize, message: ToInit) -> Option<How> {
                 log::warn!("health: {reason}");
             }
         }
-        (CONTROL, ToInit::Ask { memory }) => answer(node, memory),
-        (CONTROL, ToInit::RestartAgent) => {
+        (Service::Control, ToInit::Ask { memory }) => answer(ground, node, memory),
+        (Service::Control, ToInit::RestartAgent) => {
             log::warn!("the operator ends the agent");
             node.services.kill_agent();
         }
-        (CONTROL | UPDATE, ToInit::Reboot) => return Some(How::Restart),
-        (UPDATE, ToInit::Slots(work)) if work != SlotsWork::Bless => {
-            if node.trial.is_busy() {
-                if !node.trial.put_off(work) {
-                    finish_work(node, work, false);
-                }
-            } else if !begin_work(node, work) {
-                finish_work(node, work, false);
+        (Service::Control | Service::Update, ToInit::Reboot) => return Some(How::Reboot),
+        (Service::Update, ToInit::Slots(work)) if work != SlotsWork::Bless => {
+            if !node.jobs.ask(work) {
+                finish_job(node, work, &jobs::Outcome::asked_twice());
             }
         }
-        (CONTROL, ToInit::Poweroff) => return Some(How::PowerOff),
-        (_, message) => log::warn!("{}: may not say {message:?}", services::name(index)),
+        (Service::Control, ToInit::Poweroff) => return Some(How::PowerOff),
+        (_, message) => log::warn!("{}: may not say {message:?}", service.name()),
     }
     None
 }
 
 /// Tells `control` all there is to know; what it does not take at once is dropped.
-fn answer(node: &Node, memory: bool) {
-    let Some(socket) = node.services.sockets()[CONTROL] else { return };
+fn answer(ground: &Ground, node: &Node, memory: bool) {
+    let Some(socket) = node.services.socket(Service::Control) else { return };
     let status = Device::status(&device_name());
     let (hash, verified) = match &status {
         Ok(status) => {
             let mut hash = heapless::String::new();
             let _ = core::fmt::Write::write_fmt(&mut hash, format_args!("{}", status.table.root_hash));
-            let opened_with = node.root.as_ref().map(VerifiedRoot::hash);
             let verified = status.verdict == Verdict::Valid && status.read_only;
-            (hash, verified && opened_with == Some(&status.table.root_hash))
+            (hash, verified && *ground.root().hash() == status.table.root_hash)
         }
         Err(_) => (heapless::String::new(), false),
     };
     let about = FromInit::Node {
-        mode: if node.plan.maintenance.is_some() { Mode::Maintenance } else { Mode::Running },
+        mode: if node.maintenance().is_some() { Mode::Maintenance } else { Mode::Running },
         root_hash: hash,
         root_verified: verified,
-        watchdog: node.watchdog.is_some(),
-        config_error: node.plan.maintenance.clone().unwrap_or_default(),
+        watchdog: ground.watchdog.is_some(),
+        config_error: node.maintenance().cloned().unwrap_or_default(),
         var_on_disk: node.var_on_disk,
         allocations: heap::allocations_since_sealed(),
     };
@@ -328,7 +328,7 @@ fn send(socket: &OwnedFd, message: &FromInit) {
 }
 
 /// Ends the services, unmounts what is written to, and ends the machine. The watchdog stays armed to the last.
-fn stop(node: &mut Node, signals: &OwnedFd, how: How) -> ! {
+fn stop(ground: &Ground, node: &mut Node, signals: &OwnedFd, how: How) -> ! {
     log::info!("stopping: {how:?}");
     node.services.stop_restarting();
     node.services.signal(Signal::TERM);
@@ -339,9 +339,7 @@ fn stop(node: &mut Node, signals: &OwnedFd, how: How) -> ! {
         while signals::next(signals).is_some() {}
         reap(node);
         node.services.stop_restarting();
-        if let Some(watchdog) = &node.watchdog {
-            watchdog.pet();
-        }
+        ground.pet();
     }
     node.services.kill_agent();
     node.services.signal(Signal::KILL);

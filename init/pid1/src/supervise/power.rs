@@ -12,7 +12,7 @@ pub enum How {
     /// Switched off.
     PowerOff,
     /// Started again.
-    Restart,
+    Reboot,
 }
 
 /// Most input devices that are watched; a machine of ours has one or two.
@@ -76,7 +76,7 @@ pub fn down(how: How) -> ! {
     rustix::fs::sync();
     let (command, word) = match how {
         How::PowerOff => (RebootCommand::PowerOff, "power off"),
-        How::Restart => (RebootCommand::Restart, "restart"),
+        How::Reboot => (RebootCommand::Restart, "reboot"),
     };
     log::info!("{word}");
     loop {

@@ -4,7 +4,9 @@
 //! A restart after boot allocates nothing, so a node out of memory can still heal.
 
 use super::memory;
-use crate::boot::root::proof::VerifiedRoot;
+use crate::cgroup;
+use crate::clearance::Clearance;
+use crate::ground::Ground;
 use astromesh_node::places::SEEDS;
 use astromesh_proto::ipc::{self, FromInit};
 use astromesh_sys::kernel_file::write_file;
@@ -18,16 +20,52 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Index of the `net` service.
-pub const NET: usize = 0;
-/// Index of the `control` service.
-pub const CONTROL: usize = 1;
-/// Index of the agent runtime.
-pub const AGENT: usize = 2;
-/// Index of the `update` service; it runs only where the machine-config says from where.
-pub const UPDATE: usize = 3;
+/// A service, the agent runtime among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Links, addresses, resolver.
+    Net,
+    /// The operator API.
+    Control,
+    /// The agent runtime.
+    Agent,
+    /// Releases; it runs only where the machine-config says from where they come.
+    Update,
+}
+
 /// How many there are.
 pub const COUNT: usize = 4;
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Self; COUNT] = [Self::Net, Self::Control, Self::Agent, Self::Update];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        text(DESCRIPTIONS[self as usize].name)
+    }
+}
+
+/// A service of the node's own: what may be started without [`Clearance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// See [`Service::Net`].
+    Net,
+    /// See [`Service::Control`].
+    Control,
+    /// See [`Service::Update`].
+    Update,
+}
+
+impl From<Own> for Service {
+    fn from(own: Own) -> Self {
+        match own {
+            Own::Net => Self::Net,
+            Own::Control => Self::Control,
+            Own::Update => Self::Update,
+        }
+    }
+}
 
 /// First pause before a restart. Shorter, and a service that dies at once would take a processor with it.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -83,6 +121,9 @@ pub enum StartError {
     /// No socket for it.
     #[error("no socket for the service could be made: {0}")]
     MakeSocket(Errno),
+    /// The agent would run without its limits.
+    #[error("there is no cgroup for the agent, so nothing would limit it; read what the log says of cgroups")]
+    FindCgroup,
     /// No process for it.
     #[error("the process could not be started: {0}")]
     Spawn(std::io::Error),
@@ -90,15 +131,15 @@ pub enum StartError {
 
 /// One service as it is now.
 #[derive(Debug, Default)]
-pub struct Service {
+struct State {
     /// Its process, while it runs.
-    pub pid: Option<Pid>,
+    pid: Option<Pid>,
     /// PID 1's end of the socket to it.
-    pub socket: Option<OwnedFd>,
+    socket: Option<OwnedFd>,
     /// How often it was started again.
-    pub restarts: u32,
+    restarts: u32,
     /// When it is to be started again.
-    pub restart_at: Option<Instant>,
+    restart_at: Option<Instant>,
     started_at: Option<Instant>,
     pause: Option<Duration>,
     cgroup: Option<OwnedFd>,
@@ -107,7 +148,7 @@ pub struct Service {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Services {
-    list: [Service; COUNT],
+    list: [State; COUNT],
     /// What the runtime writes into, and what `control` reads from: kept open here, so that neither end's restart
     /// loses a line.
     runtime_log: Option<(OwnedFd, OwnedFd)>,
@@ -118,21 +159,23 @@ pub struct Services {
 
 impl Services {
     /// Makes what outlives the services: their cgroups and the runtime's log pipe.
-    pub fn prepare(&mut self) {
+    pub fn prepare() -> Self {
+        let mut services = Self::default();
         let root = c"/sys/fs/cgroup/cgroup.subtree_control";
         if let Err(cause) = write_file(root, b"+memory +pids +cpu") {
             log::warn!("cgroup controllers could not be enabled: {cause}; services run without limits");
         }
-        for (service, description) in self.list.iter_mut().zip(&DESCRIPTIONS) {
-            match make_cgroup(description.cgroup, description.limits) {
+        for (service, description) in services.list.iter_mut().zip(&DESCRIPTIONS) {
+            match cgroup::make(description.cgroup, description.limits) {
                 Ok(cgroup) => service.cgroup = Some(cgroup),
                 Err(cause) => log::warn!("{}: no cgroup: {cause}", text(description.name)),
             }
         }
         match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
-            Ok((reader, writer)) => self.runtime_log = Some((reader, writer)),
+            Ok((reader, writer)) => services.runtime_log = Some((reader, writer)),
             Err(cause) => log::warn!("no pipe for the runtime's log: {cause}"),
         }
+        services
     }
 
     /// What `update` may read from, so that what a node has is not fetched again: opened once, read-only.
@@ -140,27 +183,18 @@ impl Services {
         self.seeds = devices;
     }
 
-    /// Starts the read-ahead, once; PID 1 reaps it like any orphan.
-    pub fn start_prefetch(kmsg: &OwnedFd, null: &OwnedFd) {
-        let fds = [null.as_fd(), kmsg.as_fd(), kmsg.as_fd()];
-        let what = Spawn { name: c"prefetch", argument: None, namespaces: 0, cgroup: None, fds: &fds };
-        if let Err(error) = spawn(&what) {
-            log::warn!("prefetch: {error}; the runtime starts more slowly");
-        }
+    /// Launches the agent runtime. There is no other way to start it.
+    pub fn launch(&mut self, clearance: Clearance<'_>) -> Result<(), StartError> {
+        self.start_any(Service::Agent, clearance.ground())
     }
 
-    /// Launches the agent runtime. The root must be verified: there is no other way to call this.
-    pub fn launch(&mut self, _root: &VerifiedRoot, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
-        self.start_any(AGENT, kmsg, null)
+    /// Starts one of the node's own services.
+    pub fn start(&mut self, own: Own, ground: &Ground) -> Result<(), StartError> {
+        self.start_any(own.into(), ground)
     }
 
-    /// Starts one of the node's own services; not the agent, which is launched.
-    pub fn start(&mut self, index: usize, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
-        debug_assert_ne!(index, AGENT);
-        self.start_any(index, kmsg, null)
-    }
-
-    fn start_any(&mut self, index: usize, kmsg: &OwnedFd, null: &OwnedFd) -> Result<(), StartError> {
+    fn start_any(&mut self, which: Service, ground: &Ground) -> Result<(), StartError> {
+        let (index, kmsg, null) = (which as usize, &ground.kmsg, &ground.null);
         let description = &DESCRIPTIONS[index];
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -168,15 +202,15 @@ impl Services {
         // The service may wait on its end.
         let _ = rustix::fs::fcntl_setfl(&theirs, OFlags::RDWR);
 
-        let speaks_to = match (&self.runtime_log, index) {
-            (Some((_, writer)), AGENT) => writer.as_fd(),
+        let speaks_to = match (&self.runtime_log, which) {
+            (Some((_, writer)), Service::Agent) => writer.as_fd(),
             _ => kmsg.as_fd(),
         };
         let mut fds = heapless::Vec::<BorrowedFd<'_>, 8>::new();
         // Can't overflow: seven at most.
         let _ = fds.extend_from_slice(&[null.as_fd(), speaks_to, speaks_to, theirs.as_fd()]);
-        match index {
-            CONTROL => {
+        match which {
+            Service::Control => {
                 // Opened anew each time: reading begins with the oldest record, and the ring is whole again.
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 self.read_log = rustix::fs::open(c"/dev/kmsg", flags, Mode::empty()).ok();
@@ -184,17 +218,20 @@ impl Services {
                     let _ = fds.extend_from_slice(&[kernel.as_fd(), reader.as_fd()]);
                 }
             }
-            AGENT => {
+            Service::Agent => {
                 let _ = fds.push(kmsg.as_fd());
             }
-            UPDATE => {
+            Service::Update => {
                 for seed in &self.seeds {
                     let _ = fds.push(seed.as_ref().map_or(null.as_fd(), AsFd::as_fd));
                 }
             }
-            _ => {}
+            Service::Net => {}
         }
         let service = &self.list[index];
+        if which == Service::Agent && service.cgroup.is_none() {
+            return Err(StartError::FindCgroup);
+        }
         let pid = spawn(&Spawn {
             name: description.name,
             argument: None,
@@ -213,8 +250,8 @@ impl Services {
         Ok(())
     }
 
-    /// Takes note that a process ended: `Some(index)` if it was a service, which is then due for a restart.
-    pub fn ended(&mut self, pid: Pid) -> Option<usize> {
+    /// Takes note that a process ended: `Some` if it was a service, which is then due for a restart.
+    pub fn ended(&mut self, pid: Pid) -> Option<Service> {
         let index = self.list.iter().position(|service| service.pid == Some(pid))?;
         let service = &mut self.list[index];
         service.pid = None;
@@ -223,29 +260,30 @@ impl Services {
         let pause = next_pause(service.pause, well);
         service.pause = Some(pause);
         service.restart_at = Some(Instant::now() + pause);
-        Some(index)
+        Some(Service::ALL[index])
     }
 
     /// Counts a restart; called when one is made.
-    pub fn count_restart(&mut self, index: usize) {
-        self.list[index].restarts = self.list[index].restarts.saturating_add(1);
+    pub fn count_restart(&mut self, which: Service) {
+        let restarts = &mut self.list[which as usize].restarts;
+        *restarts = restarts.saturating_add(1);
     }
 
     /// Puts a restart off after one that failed.
-    pub fn put_off(&mut self, index: usize) {
-        let service = &mut self.list[index];
+    pub fn put_off(&mut self, which: Service) {
+        let service = &mut self.list[which as usize];
         let pause = next_pause(service.pause, false);
         service.pause = Some(pause);
         service.restart_at = Some(Instant::now() + pause);
     }
 
     /// The services that are due for a restart now.
-    pub fn due(&self) -> impl Iterator<Item = usize> + use<> {
+    pub fn due(&self) -> impl Iterator<Item = Service> + use<> {
         let now = Instant::now();
-        let mut due = heapless::Vec::<usize, COUNT>::new();
-        for (index, service) in self.list.iter().enumerate() {
+        let mut due = heapless::Vec::<Service, COUNT>::new();
+        for (which, service) in Service::ALL.into_iter().zip(&self.list) {
             if service.restart_at.is_some_and(|at| at <= now) {
-                let _ = due.push(index);
+                let _ = due.push(which);
             }
         }
         due.into_iter()
@@ -279,29 +317,34 @@ impl Services {
     pub fn kill_agent(&self) {
         if let Err(cause) = write_file(c"/sys/fs/cgroup/agent/cgroup.kill", b"1") {
             log::warn!("agent: cgroup.kill: {cause}");
-            if let Some(pid) = self.list[AGENT].pid {
+            if let Some(pid) = self.list[Service::Agent as usize].pid {
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
         }
     }
 
-    /// The sockets of the services, by index.
-    pub fn sockets(&self) -> [Option<&OwnedFd>; COUNT] {
-        self.list.each_ref().map(|service| service.socket.as_ref())
+    /// The sockets of the services that run.
+    pub fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.list.iter().filter_map(|service| service.socket.as_ref())
+    }
+
+    /// The socket of a service, while it runs.
+    pub fn socket(&self, which: Service) -> Option<&OwnedFd> {
+        self.list[which as usize].socket.as_ref()
     }
 
     /// Closes PID 1's end of a service's socket.
-    pub fn hang_up(&mut self, index: usize) {
-        self.list[index].socket = None;
+    pub fn hang_up(&mut self, which: Service) {
+        self.list[which as usize].socket = None;
     }
 
     /// PID 1 itself and the services as messages. A service that was never started is none.
     pub fn messages(&self, memory: bool) -> impl Iterator<Item = FromInit> + '_ {
-        let services = self.list.iter().zip(&DESCRIPTIONS).enumerate();
+        let services = Service::ALL.into_iter().zip(&self.list);
         let services =
-            services.filter(|(index, (service, _))| *index != UPDATE || service.started_at.is_some());
-        let services = services.map(move |(index, (service, description))| {
-            message(text(description.name), service.pid, service.restarts, memory && index != AGENT)
+            services.filter(|(which, service)| *which != Service::Update || service.started_at.is_some());
+        let services = services.map(move |(which, service)| {
+            message(which.name(), service.pid, service.restarts, memory && which != Service::Agent)
         });
         core::iter::once(message("init", Some(rustix::process::getpid()), 0, memory)).chain(services)
     }
@@ -313,29 +356,8 @@ fn message(name: &str, pid: Option<Pid>, restarts: u32, look_inside: bool) -> Fr
     FromInit::Service { name: ipc::cut(name), pid, restarts, rss_kib, pss_kib }
 }
 
-/// Name of a service, by index.
-pub fn name(index: usize) -> &'static str {
-    text(DESCRIPTIONS[index].name)
-}
-
 fn text(name: &'static CStr) -> &'static str {
     name.to_str().unwrap_or_default()
-}
-
-/// Makes a cgroup with these limits: file and value.
-pub fn make_cgroup(path: &CStr, limits: &[(&CStr, &[u8])]) -> Result<OwnedFd, Errno> {
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(cause) => return Err(cause),
-    }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
-    for &(file, value) in limits {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let limit = rustix::fs::openat(&directory, file, flags, Mode::empty())?;
-        rustix::io::write(&limit, value)?;
-    }
-    Ok(directory)
 }
 
 /// The pause before the next restart: doubled each time, begun anew once the service lived well.

@@ -1,37 +1,31 @@
-//! The judgement on the release that runs: kept when health has held, restarted when it doesn't come to hold.
+//! The trial of the release that runs: blessed when health has held; a reboot when it doesn't come to hold.
 //!
 //! A release on trial was started by the boot loader with one try less than it had. Nothing needs to be done for it to
-//! lose its place: a restart, for whatever reason, counts down. What must be done is the opposite, once, and not too
+//! lose its place: a reboot, for whatever reason, counts down. What must be done is the opposite, once, and not too
 //! early; so this is a small state machine without memory of its own on the disk, and **every error in it leaves the
 //! node running what it runs**: a blessing that fails is tried again and then left, and only a release that is known to
-//! be on trial is ever restarted for want of health.
+//! be on trial is ever rebooted for want of health.
 
-use astromesh_proto::ipc::{self, SlotsWork};
-use astromesh_sys::spawn::{Spawn, spawn};
-use rustix::process::Pid;
-use std::os::fd::{AsFd, OwnedFd};
+use astromesh_proto::ipc;
 use std::time::{Duration, Instant};
 
 /// How often a blessing that failed is tried again, and how long after.
 const MOST_BLESSINGS: u32 = 5;
 const BLESS_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// Where the judgement stands.
+/// Where the trial stands.
 #[derive(Debug, Default)]
 pub struct Trial {
     rules: Option<ipc::Trial>,
-    /// When health must hold at the latest; `None` for a release that is kept, and once it has held.
+    /// When health must hold at the latest; `None` for a release that is blessed, and once it has held.
     deadline: Option<Instant>,
     /// Since when health holds, in one piece.
     healthy_since: Option<Instant>,
-    /// When the release may be kept at the earliest; `None` once it is, or was given up on.
+    /// When the release may be blessed at the earliest; `None` while a blessing is asked for, once it is done, and when it
+    /// was given up on.
     bless_at: Option<Instant>,
     blessings: u32,
-    kept: bool,
-    /// The `slots` process that runs.
-    running: Option<(Pid, SlotsWork)>,
-    /// What was asked for meanwhile.
-    waiting: Option<SlotsWork>,
+    blessed: bool,
 }
 
 /// What PID 1 is to do now.
@@ -39,10 +33,10 @@ pub struct Trial {
 pub enum Due {
     /// Nothing.
     Nothing,
-    /// Start the process that keeps this release.
+    /// Bless this release.
     Bless,
-    /// Restart the machine: health did not come to hold in time.
-    Restart,
+    /// Reboot the machine: health did not come to hold in time.
+    Reboot,
 }
 
 impl Trial {
@@ -64,7 +58,7 @@ impl Trial {
         let rules = rules.unwrap_or(ipc::Trial::DEFAULT);
         self.rules = Some(rules);
         self.deadline = on_trial.then(|| now + Duration::from_secs(rules.healthy_within_seconds.into()));
-        self.kept = !on_trial;
+        self.blessed = !on_trial;
         if cfg!(feature = "bless-always") {
             self.bless_at = Some(now);
         }
@@ -92,12 +86,12 @@ impl Trial {
         }
     }
 
-    /// What is due at this moment. A restart only while health does not hold: one that holds is left to be kept.
+    /// What is due at this moment. A reboot only while health does not hold: one that holds is left to be blessed.
     pub fn due(&self, now: Instant) -> Due {
-        if self.running.is_none() && self.bless_at.is_some_and(|at| at <= now) {
+        if self.bless_at.is_some_and(|at| at <= now) {
             Due::Bless
         } else if self.healthy_since.is_none() && self.deadline.is_some_and(|at| at <= now) {
-            Due::Restart
+            Due::Reboot
         } else {
             Due::Nothing
         }
@@ -106,46 +100,16 @@ impl Trial {
     /// The next moment at which something may be due.
     pub fn next_due(&self) -> Option<Instant> {
         let deadline = self.deadline.filter(|_| self.healthy_since.is_none());
-        let bless = self.bless_at.filter(|_| self.running.is_none());
-        deadline.into_iter().chain(bless).min()
+        deadline.into_iter().chain(self.bless_at).min()
     }
 
-    /// Whether a `slots` process runs: there is one at a time, since they all work on one boot partition.
-    pub fn is_busy(&self) -> bool {
-        self.running.is_some()
+    /// Takes note that a blessing was asked for.
+    pub fn blessing(&mut self) {
+        self.bless_at = None;
+        self.blessings += 1;
     }
 
-    /// Keeps what was asked for until the process that runs has ended; whether there was room for it. `update` asks for one
-    /// thing at a time, so there is.
-    pub fn put_off(&mut self, work: SlotsWork) -> bool {
-        let room = self.waiting.is_none();
-        if room {
-            self.waiting = Some(work);
-        }
-        room
-    }
-
-    /// What was put off, once nothing runs any more.
-    pub fn take_waiting(&mut self) -> Option<SlotsWork> {
-        if self.running.is_none() { self.waiting.take() } else { None }
-    }
-
-    /// Takes note of a process that was started.
-    pub fn started(&mut self, pid: Pid, work: SlotsWork) {
-        self.running = Some((pid, work));
-        if work == SlotsWork::Bless {
-            self.bless_at = None;
-            self.blessings += 1;
-        }
-    }
-
-    /// Takes note that a process ended: `Some` if it was ours, with what it was for.
-    pub fn ended(&mut self, pid: Pid) -> Option<SlotsWork> {
-        let (_, work) = self.running.take_if(|(running, _)| *running == pid)?;
-        Some(work)
-    }
-
-    /// Takes note of how a blessing ended; whether the release is kept since just now.
+    /// Takes note of how a blessing ended; whether the release is blessed since just now.
     pub fn blessed(&mut self, done: bool) -> bool {
         self.blessed_at(done, Instant::now())
     }
@@ -156,7 +120,7 @@ impl Trial {
             // Once is enough: nothing un-blesses a release that goes on running.
             self.blessings = MOST_BLESSINGS;
             self.bless_at = None;
-            return !core::mem::replace(&mut self.kept, true);
+            return !core::mem::replace(&mut self.blessed, true);
         }
         if self.healthy_since.is_some() && self.blessings < MOST_BLESSINGS {
             self.bless_at = Some(now + BLESS_AGAIN_AFTER);
@@ -165,31 +129,11 @@ impl Trial {
     }
 }
 
-/// `CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET` of linux/sched.h: its own mounts and processes, and no network at all.
-const ALONE: u64 = 0x0002_0000 | 0x2000_0000 | 0x4000_0000;
-
-/// Starts the one-shot process.
-pub fn start(work: SlotsWork, kmsg: &OwnedFd, null: &OwnedFd) -> std::io::Result<Pid> {
-    let argument = match work {
-        SlotsWork::Inspect => c"inspect",
-        SlotsWork::Install => c"install",
-        SlotsWork::Bless => c"bless",
-        SlotsWork::Rollback => c"rollback",
-        SlotsWork::TakeDrive => c"take-drive",
-    };
-    let fds = [null.as_fd(), kmsg.as_fd(), kmsg.as_fd()];
-    spawn(&Spawn { name: c"slots", argument: Some(argument), namespaces: ALONE, cgroup: None, fds: &fds })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RULES: ipc::Trial = ipc::Trial { bless_after_seconds: 60, healthy_within_seconds: 600 };
-
-    fn pid() -> Pid {
-        Pid::from_raw(77).unwrap()
-    }
 
     struct Clock(Instant);
 
@@ -213,9 +157,8 @@ mod tests {
         assert_eq!(trial.due(clock.at(159)), Due::Nothing);
         assert_eq!(trial.next_due(), Some(clock.at(160)));
         assert_eq!(trial.due(clock.at(160)), Due::Bless);
-        trial.started(pid(), SlotsWork::Bless);
+        trial.blessing();
         assert_eq!(trial.due(clock.at(161)), Due::Nothing, "it is under way");
-        assert_eq!(trial.ended(pid()), Some(SlotsWork::Bless));
         assert!(trial.blessed_at(true, clock.at(161)), "since just now");
         trial.health_at(false, clock.at(170));
         trial.health_at(true, clock.at(171));
@@ -239,12 +182,12 @@ mod tests {
     fn a_release_that_is_not_healthy_in_time_is_restarted() {
         let (mut trial, clock) = on_trial();
         assert_eq!(trial.due(clock.at(599)), Due::Nothing);
-        assert_eq!(trial.due(clock.at(600)), Due::Restart);
+        assert_eq!(trial.due(clock.at(600)), Due::Reboot);
         // Health that holds when the time is over is left alone, health that then breaks is not.
         trial.health_at(true, clock.at(590));
         assert_eq!(trial.due(clock.at(610)), Due::Nothing);
         trial.health_at(false, clock.at(620));
-        assert_eq!(trial.due(clock.at(620)), Due::Restart);
+        assert_eq!(trial.due(clock.at(620)), Due::Reboot);
     }
 
     #[test]
@@ -266,11 +209,10 @@ mod tests {
         for seconds in 0..3600 {
             if trial.due(clock.at(seconds)) == Due::Bless {
                 blessings += 1;
-                trial.started(pid(), SlotsWork::Bless);
-                trial.ended(pid());
+                trial.blessing();
                 assert!(!trial.blessed_at(false, clock.at(seconds)));
             }
-            assert_ne!(trial.due(clock.at(seconds)), Due::Restart);
+            assert_ne!(trial.due(clock.at(seconds)), Due::Reboot);
         }
         assert_eq!(blessings, MOST_BLESSINGS);
     }
@@ -284,27 +226,5 @@ mod tests {
         assert_eq!(trial.due(Instant::now()), Due::Nothing);
         assert_eq!(trial.due(Instant::now() + Duration::from_secs(60)), Due::Bless);
         assert!(!trial.begin(Some(RULES), false), "it begins once");
-    }
-
-    #[test]
-    fn what_is_asked_for_meanwhile_waits_for_its_turn() {
-        let (mut trial, _clock) = on_trial();
-        trial.started(pid(), SlotsWork::Bless);
-        assert!(trial.put_off(SlotsWork::Install));
-        assert!(!trial.put_off(SlotsWork::Rollback), "one thing at a time");
-        assert_eq!(trial.take_waiting(), None);
-        trial.ended(pid());
-        assert_eq!(trial.take_waiting(), Some(SlotsWork::Install));
-        assert_eq!(trial.take_waiting(), None);
-    }
-
-    #[test]
-    fn only_the_process_that_runs_can_end() {
-        let (mut trial, _clock) = on_trial();
-        trial.started(pid(), SlotsWork::Install);
-        assert!(trial.is_busy());
-        assert_eq!(trial.ended(Pid::from_raw(78).unwrap()), None);
-        assert_eq!(trial.ended(pid()), Some(SlotsWork::Install));
-        assert!(!trial.is_busy());
     }
 }

@@ -1,0 +1,184 @@
+//! A job: a process that PID 1 starts for one piece of work, and that ends.
+//!
+//! Every job is started here and has four things: a cgroup with limits, a deadline after which everything in that cgroup is
+//! killed, an [`End`] that is a type, and a piece of memory in which it leaves its reason when it fails. So a job that hangs,
+//! grows or dies costs its own work and nothing else, and whoever asked for it reads why.
+//!
+//! While the boot stands still for a job, [`run`] waits for it; after the boot they are one of a queue ([`crate::jobs`]).
+//! Nothing here allocates.
+
+use crate::cgroup;
+use crate::ground::Ground;
+use astromesh_proto::ipc::MAX_REASON;
+use astromesh_sys::kernel_file::write_file;
+use astromesh_sys::spawn::{Spawn, spawn};
+use heapless::String;
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What is fixed about a job.
+#[derive(Debug)]
+pub struct Description {
+    /// Name it is started under.
+    pub name: &'static CStr,
+    /// Its cgroup, and the file that kills all of it.
+    pub cgroup: &'static CStr,
+    /// See `cgroup`.
+    pub kill: &'static CStr,
+    /// Limits of its cgroup: file and value.
+    pub limits: &'static [(&'static CStr, &'static [u8])],
+    /// Namespaces it is born in, as `CLONE_NEW*` bits.
+    pub namespaces: u64,
+    /// How long it may take.
+    pub within: Duration,
+}
+
+/// Why a job could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It would run without its limits.
+    #[error("its cgroup can't be made: {0}")]
+    MakeCgroup(Errno),
+    /// It could not leave a reason.
+    #[error("no memory for its reason: {0}")]
+    MakeReason(Errno),
+    /// There is no process.
+    #[error("the process can't be started: {0}")]
+    Spawn(std::io::Error),
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By a signal that PID 1 did not send.
+    Signal(i32),
+    /// It was not done at its deadline, and was killed.
+    Overdue,
+}
+
+/// Text that a job left.
+pub type Reason = String<MAX_REASON>;
+
+/// A job that runs.
+#[derive(Debug)]
+pub struct Running {
+    what: &'static Description,
+    pid: Pid,
+    deadline: Instant,
+    overdue: bool,
+    reason: OwnedFd,
+}
+
+impl Running {
+    /// Starts a job with its input and output; it says on the node's log what it has to say.
+    pub fn start(
+        what: &'static Description,
+        argument: Option<&'static CStr>,
+        [input, output]: [BorrowedFd<'_>; 2],
+        ground: &Ground,
+    ) -> Result<Self, StartError> {
+        let cgroup = cgroup::make(what.cgroup, what.limits).map_err(StartError::MakeCgroup)?;
+        let reason =
+            rustix::fs::memfd_create(what.name, MemfdFlags::CLOEXEC).map_err(StartError::MakeReason)?;
+        let pid = spawn(&Spawn {
+            name: what.name,
+            argument,
+            namespaces: what.namespaces,
+            cgroup: Some(cgroup.as_fd()),
+            fds: &[input, output, ground.kmsg.as_fd(), reason.as_fd()],
+        })
+        .map_err(StartError::Spawn)?;
+        Ok(Self { what, pid, deadline: Instant::now() + what.within, overdue: false, reason })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// When it must have ended; `None` once it was killed for not having.
+    pub fn deadline(&self) -> Option<Instant> {
+        (!self.overdue).then_some(self.deadline)
+    }
+
+    /// Kills it, and whatever it started, if it is past its deadline.
+    pub fn kill_if_overdue(&mut self, now: Instant) {
+        if self.overdue || now < self.deadline {
+            return;
+        }
+        self.overdue = true;
+        log::error!("{} is not done after {} s and is killed", name(self.what), self.what.within.as_secs());
+        if let Err(cause) = write_file(self.what.kill, b"1") {
+            log::warn!("{}: cgroup.kill: {cause}", name(self.what));
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        }
+    }
+
+    /// What became of it, from what the kernel says of its process.
+    pub fn end(self, status: WaitStatus) -> (End, Reason) {
+        let end = match (self.overdue, status.exit_status(), status.terminating_signal()) {
+            (true, ..) => End::Overdue,
+            (_, Some(code), _) => End::Code(code),
+            (_, _, signal) => End::Signal(signal.unwrap_or_default()),
+        };
+        let reason = match end {
+            End::Code(_) => left(&self.reason),
+            End::Signal(signal) => text(format_args!("{} was ended by signal {signal}", name(self.what))),
+            End::Overdue => {
+                let seconds = self.what.within.as_secs();
+                text(format_args!("{} was not done after {seconds} s, and was killed", name(self.what)))
+            }
+        };
+        (end, reason)
+    }
+}
+
+/// Starts a job and waits for its end, while the boot stands still and the watchdog is petted.
+pub fn run(
+    what: &'static Description,
+    argument: Option<&'static CStr>,
+    streams: [BorrowedFd<'_>; 2],
+    ground: &Ground,
+) -> Result<(End, Reason), StartError> {
+    let mut running = Running::start(what, argument, streams, ground)?;
+    loop {
+        match rustix::process::waitpid(Some(running.pid()), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => return Ok(running.end(status)),
+            // It was reaped already, which only PID 1 could have done: nothing is known of its end.
+            Err(_) => return Ok((End::Signal(0), Reason::new())),
+            Ok(None) => {}
+        }
+        running.kill_if_overdue(Instant::now());
+        ground.pet();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a job left as its reason: as much as fits, and only what is text.
+fn left(memory: &OwnedFd) -> Reason {
+    let mut bytes = [0; MAX_REASON];
+    let count = rustix::io::pread(memory, &mut bytes, 0).unwrap_or(0);
+    let bytes = &bytes[..count];
+    let valid = match core::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => core::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    astromesh_proto::ipc::cut(valid)
+}
+
+fn text(arguments: core::fmt::Arguments<'_>) -> Reason {
+    let mut text = Reason::new();
+    // What doesn't fit is left out: the names and numbers above do.
+    let _ = core::fmt::Write::write_fmt(&mut text, arguments);
+    text
+}
+
+fn name(what: &Description) -> &'static str {
+    what.name.to_str().unwrap_or_default()
+}

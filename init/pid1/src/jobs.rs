@@ -1,0 +1,215 @@
+//! The jobs after the boot: one at a time, in the order in which they were asked for.
+//!
+//! All of them work on one boot partition and one pair of slots, so a second one waits. A blessing goes before what waits:
+//! a release that has proven itself must not lose its place because somebody asks for another one. A job that hangs is
+//! killed at its deadline ([`crate::job`]), and then the next begins.
+//!
+//! The queue knows nothing of processes beside their number, so that a table test walks it without one.
+
+use crate::job::{Description, End, Reason, Running, StartError};
+use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
+use astromesh_proto::ipc::{self, SlotsWork};
+use astromesh_proto::update::SLOTS_JOB_WITHIN;
+use heapless::Deque;
+use rustix::process::{Pid, WaitStatus};
+use std::ffi::CStr;
+use std::time::Instant;
+
+/// `CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET` of linux/sched.h: its own mounts and processes, and no network at all.
+const ALONE: u64 = 0x0002_0000 | 0x2000_0000 | 0x4000_0000;
+
+/// The job that works on the slots.
+const SLOTS: Description = Description {
+    name: c"slots",
+    cgroup: c"/sys/fs/cgroup/slots",
+    kill: c"/sys/fs/cgroup/slots/cgroup.kill",
+    // The job, the updater, and what that starts. What it reads and writes is counted as its memory too, and given back
+    // when the limit is reached.
+    limits: &[(c"pids.max", b"16"), (c"memory.max", b"96M")],
+    namespaces: ALONE,
+    within: SLOTS_JOB_WITHIN,
+};
+
+/// Most jobs that wait: each kind of work once, so there is always room.
+const MOST_WAITING: usize = 5;
+
+/// What became of work on the slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a box would allocate, and PID 1 must not")]
+pub enum Outcome {
+    /// It is done; when looking, the release that runs is blessed.
+    Done,
+    /// When looking: the release that runs is on trial.
+    OnTrial,
+    /// It is not done, for this reason, and nothing that runs has changed.
+    NotDone(Reason),
+}
+
+impl Outcome {
+    fn of(work: SlotsWork, end: End, reason: Reason) -> Self {
+        match (work, end) {
+            (_, End::Code(EXIT_DONE)) => Self::Done,
+            (SlotsWork::Inspect, End::Code(EXIT_ON_TRIAL)) => Self::OnTrial,
+            _ => Self::NotDone(reason),
+        }
+    }
+
+    /// Of work whose job could not be started.
+    pub fn not_started(error: &StartError) -> Self {
+        let mut reason = Reason::new();
+        // What doesn't fit is left out.
+        let _ = core::fmt::Write::write_fmt(&mut reason, format_args!("the job can't be started: {error}"));
+        Self::NotDone(reason)
+    }
+
+    /// Of work that waits already.
+    pub fn asked_twice() -> Self {
+        Self::NotDone(ipc::cut("the same is asked for already, and waits for its turn"))
+    }
+
+    /// Why it is not done; empty when it is.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotDone(reason) => reason.clone(),
+            _ => Reason::new(),
+        }
+    }
+
+    /// Whether the work is done.
+    pub fn is_done(&self) -> bool {
+        !matches!(self, Self::NotDone(_))
+    }
+}
+
+/// The queue. `R` is what is known of the job that runs: [`Running`], but in tests.
+#[derive(Debug)]
+pub struct Jobs<R = Running> {
+    running: Option<(SlotsWork, R)>,
+    waiting: Deque<SlotsWork, MOST_WAITING>,
+}
+
+impl<R> Default for Jobs<R> {
+    fn default() -> Self {
+        Self { running: None, waiting: Deque::new() }
+    }
+}
+
+impl<R> Jobs<R> {
+    /// Asks for work; `false` when the same waits already.
+    pub fn ask(&mut self, work: SlotsWork) -> bool {
+        if self.waiting.iter().any(|waiting| *waiting == work) {
+            return false;
+        }
+        match work {
+            SlotsWork::Bless => self.waiting.push_front(work).is_ok(),
+            _ => self.waiting.push_back(work).is_ok(),
+        }
+    }
+
+    /// Whether any job runs or waits.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some() || !self.waiting.is_empty()
+    }
+
+    /// The work to begin now: the first that waits, once nothing runs.
+    pub fn take_next(&mut self) -> Option<SlotsWork> {
+        if self.running.is_some() { None } else { self.waiting.pop_front() }
+    }
+
+    /// Takes note of a job that was started.
+    pub fn started(&mut self, work: SlotsWork, running: R) {
+        self.running = Some((work, running));
+    }
+
+    fn take_if(&mut self, is_it: impl FnOnce(&R) -> bool) -> Option<(SlotsWork, R)> {
+        self.running.take_if(|(_, running)| is_it(running))
+    }
+}
+
+impl Jobs {
+    /// Starts a job for `work`.
+    pub fn start(work: SlotsWork, ground: &crate::ground::Ground) -> Result<Running, StartError> {
+        use std::os::fd::AsFd as _;
+        let streams = [ground.null.as_fd(), ground.kmsg.as_fd()];
+        Running::start(&SLOTS, Some(argument(work)), streams, ground)
+    }
+
+    /// Takes note that a process ended: the work and what became of it, if the process was a job.
+    pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<(SlotsWork, Outcome)> {
+        let (work, running) = self.take_if(|running| running.pid() == pid)?;
+        let (end, reason) = running.end(status);
+        Some((work, Outcome::of(work, end, reason)))
+    }
+
+    /// Kills the job that runs if it is past its deadline.
+    pub fn kill_overdue(&mut self, now: Instant) {
+        if let Some((_, running)) = &mut self.running {
+            running.kill_if_overdue(now);
+        }
+    }
+
+    /// When the job that runs must have ended.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.running.as_ref().and_then(|(_, running)| running.deadline())
+    }
+}
+
+fn argument(work: SlotsWork) -> &'static CStr {
+    match work {
+        SlotsWork::Inspect => c"inspect",
+        SlotsWork::Install => c"install",
+        SlotsWork::Bless => c"bless",
+        SlotsWork::Rollback => c"rollback",
+        SlotsWork::TakeDrive => c"take-drive",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_run_one_at_a_time_and_in_their_order() {
+        let mut jobs = Jobs::<u32>::default();
+        assert!(jobs.ask(SlotsWork::Inspect) && jobs.ask(SlotsWork::Install));
+        assert_eq!(jobs.take_next(), Some(SlotsWork::Inspect));
+        jobs.started(SlotsWork::Inspect, 77);
+        assert_eq!(jobs.take_next(), None, "one runs");
+        assert!(jobs.take_if(|pid| *pid == 78).is_none(), "another process ended");
+        assert_eq!(jobs.take_if(|pid| *pid == 77), Some((SlotsWork::Inspect, 77)));
+        assert_eq!(jobs.take_next(), Some(SlotsWork::Install));
+        assert!(!jobs.is_busy());
+    }
+
+    #[test]
+    fn a_blessing_goes_before_what_waits() {
+        let mut jobs = Jobs::<u32>::default();
+        jobs.started(SlotsWork::Inspect, 77);
+        assert!(jobs.ask(SlotsWork::TakeDrive) && jobs.ask(SlotsWork::Install) && jobs.ask(SlotsWork::Bless));
+        jobs.take_if(|_| true);
+        assert_eq!(jobs.take_next(), Some(SlotsWork::Bless));
+        assert_eq!(jobs.take_next(), Some(SlotsWork::TakeDrive));
+    }
+
+    #[test]
+    fn what_waits_already_is_not_asked_for_twice_and_a_blessing_has_always_room() {
+        let mut jobs = Jobs::<u32>::default();
+        for work in [SlotsWork::Inspect, SlotsWork::Install, SlotsWork::Rollback, SlotsWork::TakeDrive] {
+            assert!(jobs.ask(work));
+            assert!(!jobs.ask(work));
+        }
+        assert!(jobs.ask(SlotsWork::Bless));
+        assert_eq!(jobs.take_next(), Some(SlotsWork::Bless));
+    }
+
+    #[test]
+    fn only_a_look_can_find_a_trial_and_what_failed_says_why() {
+        let why = || Reason::try_from("why").unwrap();
+        let of = |work, end| Outcome::of(work, end, why());
+        assert_eq!(of(SlotsWork::Inspect, End::Code(EXIT_ON_TRIAL)), Outcome::OnTrial);
+        assert_eq!(of(SlotsWork::Bless, End::Code(EXIT_DONE)), Outcome::Done);
+        for end in [End::Code(1), End::Code(EXIT_ON_TRIAL), End::Signal(9), End::Overdue] {
+            assert_eq!(of(SlotsWork::Bless, end), Outcome::NotDone(why()));
+        }
+    }
+}
