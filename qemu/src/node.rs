@@ -6,6 +6,7 @@
 use crate::artifact::ArtifactError;
 use crate::{Disk, Nic, Vm, VmBuilder, VmError};
 use astromesh_proto::control::{Check, Request, Response, Stage, Status};
+use astromesh_rootfs::command_line::command_line;
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{Credentials, CredentialsError, GenOptions, generate};
 use astromeshctl::profile::{Profile, ProfileError};
@@ -66,9 +67,13 @@ pub enum NodeError {
 }
 
 impl Image {
-    /// The kernel command line that goes with it.
+    /// The kernel command line that goes with it: the release's own, with nothing for the emulator.
+    ///
+    /// # Panics
+    ///
+    /// When [`Image::root_hash`] is none; the build writes it.
     pub fn cmdline(&self) -> String {
-        cmdline(&self.root_hash)
+        command_line(&self.root_hash.parse().expect("the build writes the root hash as 64 digits"))
     }
 
     /// A machine that boots it without firmware and boot loader, with a watchdog and a source of random numbers and
@@ -91,13 +96,6 @@ impl Image {
 /// What every machine of this module is, whatever it boots: what an image is compared with runs on the same.
 pub fn board() -> VmBuilder {
     Vm::builder().watchdog().rng().memory_mib(1024).cpus(2)
-}
-
-/// The kernel command line for a root hash.
-pub fn cmdline(root_hash: &str) -> String {
-    // TCG's emulated clock makes the kernel's calibration of delays and its check of clocks against each other noisy,
-    // not wrong; nothing here is for the emulator alone.
-    format!("console=ttyS0 panic=-1 quiet loglevel=6 roothash={root_hash}")
 }
 
 /// How the machine-config reaches the node.

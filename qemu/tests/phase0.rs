@@ -7,12 +7,13 @@
 
 use astromesh_proto::control::{Check, Mode, Outcome, Request, Status};
 use astromesh_qemu::node::{
-    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent, cmdline,
-    deliver, network,
+    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent, deliver,
+    network,
 };
 use astromesh_qemu::{
     Disk, ExitReason, Provider, QemuSockets, SocketSampler, Vm, http, pcap, relay_path, tamper,
 };
+use astromesh_rootfs::command_line::command_line;
 use astromesh_verity::{Gpt, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, SectorSize, Uuid, partition_uuids};
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{GenOptions, generate};
@@ -492,7 +493,7 @@ fn a_root_hash_that_no_disk_has_never_mounts() -> Result {
     let image = &images().probe;
     let mut wrong = image.root_hash.clone();
     wrong.replace_range(..1, if wrong.starts_with('0') { "1" } else { "0" });
-    let (node, _disk) = machine_with(image, None, &cmdline(&wrong))?;
+    let (node, _disk) = machine_with(image, None, &command_line(&wrong.parse()?))?;
     restarts_without_serving(node)
 }
 

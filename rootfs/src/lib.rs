@@ -14,6 +14,7 @@ mod apt;
 pub mod audit;
 mod cache;
 mod closure;
+pub mod command_line;
 mod components;
 pub mod disk;
 mod elf;

@@ -19,6 +19,7 @@
 //! | [`superblock`] | both | the 512 bytes before the tree |
 //! | [`layout`] | both | how many blocks the tree has, and where each level lies |
 //! | [`root_hash`] | both | the root hash and the partition UUIDs that follow from it |
+//! | [`command_line`] | both | `roothash=`, the word that names it to the node |
 //! | `tree` | builder, feature `format` | hash the data, write the tree |
 //! | [`find`] | node | candidates for root and verity partition in a GPT |
 //! | [`grow`] | both | the same table for a larger disk, its last partition grown to the end |
@@ -27,6 +28,7 @@
 
 mod hex;
 
+pub mod command_line;
 pub mod find;
 pub mod grow;
 pub mod layout;

@@ -3,8 +3,7 @@
 use crate::progress::Progress;
 use anyhow::{Context as _, Result, ensure};
 use astromesh_kernel::{Step, hardening};
-use astromesh_qemu::node;
-use astromesh_rootfs::Cache;
+use astromesh_rootfs::{Cache, command_line};
 use std::fs;
 
 /// The command, and the step of the tests.
@@ -15,7 +14,8 @@ pub fn check() -> Result<()> {
         Step::Note(text) => progress.note(&text),
         Step::Compiling { done, total, remaining } => progress.fraction("kernel", done, total, remaining),
     })?;
-    let cmdline = fixed_cmdline();
+    // All but the root hash, which differs from image to image and hardens nothing that the checker knows of.
+    let cmdline = command_line::fixed();
     let note = |text: &str| progress.note(text);
     let accepted = hardening::check(&cache, &kernel.config, &cmdline, &note)?;
 
@@ -35,23 +35,4 @@ pub fn check() -> Result<()> {
     );
     println!("kernel {}: no failure without a reason; {accepted} accepted in hardening.toml", kernel.version);
     Ok(())
-}
-
-/// What every node's command line has: all but the root hash, which differs from image to image and hardens nothing
-/// that the checker knows of.
-fn fixed_cmdline() -> String {
-    let line = node::cmdline("");
-    let fixed: Vec<_> = line.split(' ').filter(|parameter| !parameter.starts_with("roothash=")).collect();
-    fixed.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_root_hash_is_left_out_and_nothing_else() {
-        let whole = node::cmdline("");
-        assert_eq!(format!("{} roothash=", fixed_cmdline()), whole);
-    }
 }

@@ -5,8 +5,9 @@ use crate::progress::Progress;
 use crate::{initrd, project, sbom};
 use anyhow::{Context as _, Result};
 use astromesh_kernel::Step;
-use astromesh_qemu::node::{self, Image};
+use astromesh_qemu::node::Image;
 use astromesh_qemu::release::Release;
+use astromesh_rootfs::command_line::command_line;
 use astromesh_rootfs::{BuildOptions, Cache, RootImage, Tools, disk, esp, lock::DebianLock, uki};
 use astromesh_verity::{BLOCK_SIZE, RootHash, Salt, Superblock, Uuid, partition_uuids};
 use std::fs::{self, File};
@@ -144,12 +145,13 @@ pub fn release(
 ) -> Result<Release> {
     fs::create_dir_all(out).with_context(|| format!("{} can't be made", out.display()))?;
     let verity = out.join("root.verity");
-    let root_hash = name.unwrap_or(hash_tree(root, &verity)?).to_string();
+    let root_hash = name.unwrap_or(hash_tree(root, &verity)?);
     let stub = tools()?.file(uki::STUB);
     let uki = out.join("astromesh.efi");
-    let (cmdline, os_release) = (node::cmdline(&root_hash), astromesh_rootfs::os_release(version));
+    let (cmdline, os_release) = (command_line(&root_hash), astromesh_rootfs::os_release(version));
     let parts = uki::Parts { stub: &stub, kernel, initrd, cmdline: &cmdline, os_release: &os_release };
     uki::make(&parts, &uki)?;
+    let root_hash = root_hash.to_string();
     Ok(Release { version: version.to_owned(), uki, root: root.to_owned(), verity, root_hash })
 }
 

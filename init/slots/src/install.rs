@@ -20,6 +20,7 @@ use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_release::boot_partition::{BootPartition, EspError};
 use astromesh_release::floor;
 use astromesh_release::staged::{Candidate, EVIDENCE, KINDS, now};
+use astromesh_verity::command_line::root_hash_word;
 use astromesh_verity::{Superblock, partition_uuids};
 use error::InstallError;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -180,7 +181,7 @@ fn belongs_together(candidate: &Candidate) -> Result<(), InstallError> {
         _ => return Err(InstallError::MatchRootHash(root_hash)),
     }
     drop(tree);
-    let needle = format!("roothash={root_hash}");
+    let needle = root_hash_word(&root_hash).to_string();
     if contains(&mut staged(candidate, Kind::Uki)?, needle.as_bytes()).unwrap_or(false) {
         Ok(())
     } else {

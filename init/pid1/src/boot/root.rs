@@ -11,6 +11,7 @@ use super::stage::{Report, StageError};
 use crate::ground::Groundwork;
 use astromesh_node::disk;
 use astromesh_sys::spawn::{Spawn, spawn};
+use astromesh_verity::command_line::{self, CommandLineError};
 use astromesh_verity::superblock::SuperblockError;
 use astromesh_verity::{
     Device, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device, partition_uuids,
@@ -32,14 +33,9 @@ pub enum RootError {
     /// The command line can't be read.
     #[error("/proc/cmdline can't be read: {0}")]
     ReadCommandLine(std::io::Error),
-    /// There is not exactly one root hash.
-    #[error(
-        "the command line must carry `roothash=` exactly once, found {0}; the UKI was put together wrongly"
-    )]
-    CountRootHashes(usize),
-    /// It is no root hash.
-    #[error("`roothash=` on the command line is not 64 hexadecimal digits")]
-    ParseRootHash,
+    /// It does not name exactly one root.
+    #[error(transparent)]
+    ParseCommandLine(#[from] CommandLineError),
     /// The partitions did not appear.
     #[error(
         "no disk has both partitions of root hash {hash} (PARTUUIDs {data} and {tree}); the disk belongs to another release"
@@ -79,7 +75,7 @@ pub enum RootError {
 /// The stage.
 pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
     let line = std::fs::read_to_string("/proc/cmdline").map_err(RootError::ReadCommandLine)?;
-    let hash = root_hash(&line)?;
+    let hash = command_line::parse(&line).map_err(RootError::ParseCommandLine)?;
     let (data, tree) = wait_for_partitions(&hash, work)?;
 
     let superblock = disk::read_start(&tree.device.to_string_lossy(), 512)
@@ -129,16 +125,6 @@ fn cover_with_tree(target: &std::ffi::CStr, flags: MountFlags) -> Result<(), Err
     rustix::mount::mount_remount(target, MountFlags::BIND | flags, c"")
 }
 
-/// The root hash of a command line. Two of them are an error: one of them is somebody else's.
-fn root_hash(line: &str) -> Result<RootHash, RootError> {
-    let mut found = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("roothash="));
-    match (found.next(), found.count()) {
-        (Some(text), 0) => text.parse().map_err(|_| RootError::ParseRootHash),
-        (None, _) => Err(RootError::CountRootHashes(0)),
-        (Some(_), more) => Err(RootError::CountRootHashes(more + 1)),
-    }
-}
-
 fn wait_for_partitions(
     hash: &RootHash,
     work: &Groundwork,
@@ -176,19 +162,4 @@ fn switch_root() -> Result<(), Errno> {
     mount_move(c".", c"/")?;
     rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_root_hash_must_stand_on_the_command_line_exactly_once() {
-        let hash = "ab".repeat(32);
-        assert_eq!(root_hash(&format!("quiet roothash={hash}\n")).unwrap().to_string(), hash);
-        assert!(matches!(root_hash("quiet"), Err(RootError::CountRootHashes(0))));
-        let twice = format!("roothash={hash} roothash={hash}");
-        assert!(matches!(root_hash(&twice), Err(RootError::CountRootHashes(2))));
-        assert!(matches!(root_hash("roothash=abc"), Err(RootError::ParseRootHash)));
-    }
 }
