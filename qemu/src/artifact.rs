@@ -137,6 +137,10 @@ pub struct Updates {
     pub panic: Release,
     /// 0.2.0 whose `init` hangs in the early stage, ten seconds before the watchdog bites.
     pub hang: Release,
+    /// 0.2.0 whose job that copies from a drive hangs, and has fifteen seconds.
+    pub stuck: Release,
+    /// The same with the released deadline, which no test waits for.
+    pub stuck_for_ever: Release,
     /// 0.2.0 whose kernel is damaged: its compressed part doesn't unpack, so it returns an error to whoever started it.
     pub no_kernel: Release,
     /// The program that firmware starts first, with half a minute instead of two until the watchdog bites.

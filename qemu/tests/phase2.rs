@@ -13,6 +13,7 @@ use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest
 use astromesh_qemu::node::{CONTROL_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
 use astromesh_qemu::release::Release;
 use astromesh_qemu::{Nic, Provider};
+use astromeshctl::client::Client;
 use std::cell::Cell;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -451,5 +452,61 @@ fn twin_the_same_release_stays_where_keeping_needs_no_health() -> Result {
     assert!(!status.healthy && status.root_hash == bad.root_hash, "{}", status.reason);
     updating.node.vm.kill();
     assert_eq!(updating.station.slots().uki_names()?, [old().uki_name(), bad.uki_name()]);
+    Ok(())
+}
+
+/// A node on trial whose job for the drive hangs before health has held: why that failed, and whether the release is
+/// blessed in the time that it takes otherwise.
+fn hangs_while_on_trial(stuck: &Release) -> Result<(Option<String>, bool)> {
+    let registry = Registry::start()?;
+    let mut station = Station::new()?;
+    station.follow(&registry);
+    station.setup.config["update"]["blessAfterSeconds"] = 5.into();
+    station.slots().install(stuck, &stuck.trial_name(3, 0))?;
+    let mut node = station.switch_on()?;
+    node.wait_healthy_on(stuck, SOON)?;
+    let drive = Origin::Drive("0.3.0".to_owned());
+    let client = Client::connect(&node.profile)?;
+    let told = std::thread::scope(|scope| {
+        let asked = scope.spawn(move || {
+            client.update(
+                UpdateRequest::Apply { origin: drive, dry_run: false, restart: true },
+                &mut |_, _, _| (),
+            )
+        });
+        // Blessed is what the boot partition says, and PID 1's timeline when it can be looked at.
+        let deadline = Instant::now() + BLESSED_WITHIN;
+        let mut blessed = false;
+        while !blessed && Instant::now() < deadline {
+            blessed = node.boot()?.iter().any(|stage| stage.name == "kept");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        node.vm.kill();
+        Ok::<_, Box<dyn std::error::Error>>((asked.join().ok().and_then(std::result::Result::ok), blessed))
+    })?;
+    let names = station.slots().uki_names()?;
+    assert_eq!(names == [old().uki_name(), stuck.uki_name()], told.1, "{names:?}");
+    let reason = match told.0 {
+        Some(UpdateAnswer::Refused(reason)) => Some(reason),
+        _ => None,
+    };
+    Ok((reason, told.1))
+}
+
+/// Fifteen seconds for the job that hangs, five until health has held, and room for a busy host.
+const BLESSED_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_job_that_hangs_is_killed_at_its_deadline_and_keeps_no_release_from_being_blessed() -> Result {
+    let (reason, blessed) = hangs_while_on_trial(&updates::updates().stuck)?;
+    let reason = reason.ok_or("no reason was given")?;
+    assert!(blessed && reason.contains("killed"), "{reason}");
+    Ok(())
+}
+
+#[test]
+fn twin_without_its_deadline_the_same_job_keeps_the_release_from_being_blessed() -> Result {
+    let (_, blessed) = hangs_while_on_trial(&updates::updates().stuck_for_ever)?;
+    assert!(!blessed);
     Ok(())
 }

@@ -68,12 +68,14 @@ pub struct Parts<'a> {
     pub version: &'a str,
     /// Another root hash than the root's: for gates that boot what is wrong on purpose.
     pub name: Option<RootHash>,
+    /// The defect that a twin of `init` is to have.
+    pub twin: Option<&'a str>,
 }
 
 impl<'a> Parts<'a> {
     /// Of the version that this source is.
     pub fn of(kernel: &'a Path, init: &'a Path, root: &'a RootImage) -> Self {
-        Self { kernel, init, root, version: env!("CARGO_PKG_VERSION"), name: None }
+        Self { kernel, init, root, version: env!("CARGO_PKG_VERSION"), name: None, twin: None }
     }
 }
 
@@ -88,8 +90,8 @@ pub fn assemble(out: &Path, parts: &Parts<'_>) -> Result<Image> {
     let init = copy(parts.init, "init")?;
     let initrd = out.join("initrd.zst");
     initrd::write(&init, &initrd)?;
-    let Parts { root, version, name, .. } = *parts;
-    let release = release(out, &kernel, &initrd, &root.erofs, version, name)?;
+    let Parts { root, version, name, twin, .. } = *parts;
+    let release = release(out, &kernel, &initrd, &root.erofs, version, name, twin)?;
 
     let ids = partition_uuids(&release.root_hash.parse()?);
     let tools = tools()?;
@@ -134,7 +136,7 @@ pub fn assemble(out: &Path, parts: &Parts<'_>) -> Result<Image> {
 }
 
 /// Makes the files of a release around a root, in `out`: its hash tree, and the one program that names its root hash, or
-/// the root hash `name`.
+/// the root hash `name`; with the defect `twin`, if the `init` in the initramfs is a twin.
 pub fn release(
     out: &Path,
     kernel: &Path,
@@ -142,13 +144,15 @@ pub fn release(
     root: &Path,
     version: &str,
     name: Option<RootHash>,
+    twin: Option<&str>,
 ) -> Result<Release> {
     fs::create_dir_all(out).with_context(|| format!("{} can't be made", out.display()))?;
     let verity = out.join("root.verity");
     let root_hash = name.unwrap_or(hash_tree(root, &verity)?);
     let stub = tools()?.file(uki::STUB);
     let uki = out.join("astromesh.efi");
-    let (cmdline, os_release) = (command_line(&root_hash), astromesh_rootfs::os_release(version));
+    let twin = twin.map_or_else(String::new, |twin| format!(" twin={twin}"));
+    let (cmdline, os_release) = (command_line(&root_hash) + &twin, astromesh_rootfs::os_release(version));
     let parts = uki::Parts { stub: &stub, kernel, initrd, cmdline: &cmdline, os_release: &os_release };
     uki::make(&parts, &uki)?;
     let root_hash = root_hash.to_string();

@@ -43,17 +43,20 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     let (kernel, plain) = (&release.kernel, &base_image.initrd);
     let make =
         |name: &str, version: &str, kernel: &Path, initrd: &Path, root: &RootImage| -> Result<Release> {
-            image::release(&out.join(name), kernel, initrd, &root.erofs, version, None)
+            image::release(&out.join(name), kernel, initrd, &root.erofs, version, None, None)
         };
     let healthy = make("healthy", NEW, kernel, plain, &root)?;
     let newer = make("newer", NEWER, kernel, plain, &newer)?;
     // Outside of its root the stand-in ends at once, which is what this PID 1 is to do.
     let panic = packed(&out.join("panic"), &program)?;
-    let hang = packed(&out.join("hang"), &build_static("init", Some("hang-early"))?)?;
-    let keeps = packed(&out.join("unhealthy-kept"), &build_static("init", Some("bless-always"))?)?;
+    let twins = build_static("init", Some("twins"))?;
+    let twin = |name: &str, version: &str, root: &RootImage, defect: &str| -> Result<Release> {
+        let initrd = packed(&out.join(name), &twins)?;
+        image::release(&out.join(name), kernel, &initrd, &root.erofs, version, None, Some(defect))
+    };
     let broken = damaged_kernel(kernel, &out.join("no-kernel"))?;
-    let believing = build_static("init", Some("believe-anyone"))?;
-    let parts = Parts { version: OLD, ..Parts::of(&release.kernel, &believing, &old) };
+    let parts =
+        Parts { version: OLD, twin: Some("believe-anyone"), ..Parts::of(&release.kernel, &twins, &old) };
     fs::create_dir_all(out.join("believing")).context("out/updates/believing can't be made")?;
     let believing = image::assemble(&out.join("believing"), &parts)?;
     let real = release.as_release(env!("CARGO_PKG_VERSION"));
@@ -62,10 +65,12 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     let real_next = variant::with_version(base, NEW, &out.join("real-next"))?;
     Ok(Updates {
         unhealthy: make("unhealthy", NEW, kernel, plain, &unhealthy)?,
-        unhealthy_kept: make("unhealthy-kept", NEW, kernel, &keeps, &unhealthy)?,
+        unhealthy_kept: twin("unhealthy-kept", NEW, &unhealthy, "bless-always")?,
         crash: make("crash", NEW, kernel, plain, &crash)?,
         panic: make("panic", NEW, kernel, &panic, &root)?,
-        hang: make("hang", NEW, kernel, &hang, &root)?,
+        hang: twin("hang", NEW, &root, "hang-early")?,
+        stuck: twin("stuck", NEW, &root, "hang-take-drive")?,
+        stuck_for_ever: twin("stuck-for-ever", NEW, &root, "hang-take-drive-for-ever")?,
         impatient_preboot: build_preboot(Some("short-watchdog"))?,
         no_kernel: make("no-kernel", NEW, &broken, plain, &root)?,
         corrupt: Release { root: corrupt(&root.erofs, &seed, &out.join("corrupt"))?, ..healthy.clone() },

@@ -18,5 +18,6 @@ pub mod job;
 pub mod log_sink;
 pub mod places;
 pub mod service;
+pub mod twin;
 pub mod view;
 pub mod volume;

@@ -9,6 +9,7 @@
 
 use crate::cgroup;
 use crate::ground::Ground;
+use astromesh_node::twin::{self, Twin};
 use astromesh_proto::ipc::MAX_REASON;
 use astromesh_sys::kernel_file::write_file;
 use astromesh_sys::spawn::{Spawn, spawn};
@@ -70,6 +71,7 @@ pub type Reason = String<MAX_REASON>;
 pub struct Running {
     what: &'static Description,
     pid: Pid,
+    within: Duration,
     deadline: Instant,
     overdue: bool,
     reason: OwnedFd,
@@ -83,6 +85,7 @@ impl Running {
         [input, output]: [BorrowedFd<'_>; 2],
         ground: &Ground,
     ) -> Result<Self, StartError> {
+        let within = if twin::is(Twin::HangTakeDrive) { Duration::from_secs(15) } else { what.within };
         let cgroup = cgroup::make(what.cgroup, what.limits).map_err(StartError::MakeCgroup)?;
         let reason =
             rustix::fs::memfd_create(what.name, MemfdFlags::CLOEXEC).map_err(StartError::MakeReason)?;
@@ -94,7 +97,7 @@ impl Running {
             fds: &[input, output, ground.kmsg.as_fd(), reason.as_fd()],
         })
         .map_err(StartError::Spawn)?;
-        Ok(Self { what, pid, deadline: Instant::now() + what.within, overdue: false, reason })
+        Ok(Self { what, pid, within, deadline: Instant::now() + within, overdue: false, reason })
     }
 
     /// Its process.
@@ -113,7 +116,7 @@ impl Running {
             return;
         }
         self.overdue = true;
-        log::error!("{} is not done after {} s and is killed", name(self.what), self.what.within.as_secs());
+        log::error!("{} is not done after {} s and is killed", name(self.what), self.within.as_secs());
         if let Err(cause) = write_file(self.what.kill, b"1") {
             log::warn!("{}: cgroup.kill: {cause}", name(self.what));
             let _ = rustix::process::kill_process(self.pid, Signal::KILL);
@@ -131,7 +134,7 @@ impl Running {
             End::Code(_) => left(&self.reason),
             End::Signal(signal) => text(format_args!("{} was ended by signal {signal}", name(self.what))),
             End::Overdue => {
-                let seconds = self.what.within.as_secs();
+                let seconds = self.within.as_secs();
                 text(format_args!("{} was not done after {seconds} s, and was killed", name(self.what)))
             }
         };

@@ -18,6 +18,7 @@ mod transfers;
 
 use astromesh_node::job::Reason;
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
+use astromesh_node::twin::{self, Twin};
 use astromesh_node::{log_sink, service};
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::ipc::SlotsWork;
@@ -39,6 +40,10 @@ pub fn main() -> i32 {
         log_sink::start("slots", kmsg);
     }
     let reason = Reason::take();
+    #[cfg(feature = "twins")]
+    if twin::is(Twin::BelieveAnyone) {
+        astromesh_oci::believe_anyone();
+    }
     match carry_out() {
         Ok(code) => code,
         Err(error) => {
@@ -61,7 +66,12 @@ fn carry_out() -> Result<i32, SlotsError> {
     let node = Node::read()?;
     match work {
         SlotsWork::Install => return install::run(&node).map(|()| EXIT_DONE),
-        SlotsWork::TakeDrive => return Ok(drive::take().map(|()| EXIT_DONE)?),
+        SlotsWork::TakeDrive => {
+            while twin::is(Twin::HangTakeDrive) || twin::is(Twin::HangTakeDriveForEver) {
+                std::thread::park();
+            }
+            return Ok(drive::take().map(|()| EXIT_DONE)?);
+        }
         _ => {}
     }
     let mut esp = Esp::mount(&node.disk, work != SlotsWork::Inspect)?;

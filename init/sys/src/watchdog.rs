@@ -1,4 +1,4 @@
-//! The machine's watchdog: whoever stops petting it is restarted.
+//! The machine's watchdog: a machine on which nothing pets it any more is reset.
 //!
 //! Armed before anything else, never disarmed: a PID 1 that hangs, in whatever stage, must not keep the machine.
 //! See Documentation/watchdog/watchdog-api.rst.
@@ -15,19 +15,19 @@ pub struct Watchdog {
     device: OwnedFd,
 }
 
-/// Seconds without a sign of life after which the machine restarts. An emulated machine is slow; a hang that
-/// lasts a minute is a hang. (The gate's `init` that hangs on purpose needn't be waited for.)
-pub const TIMEOUT_SECONDS: i32 = if cfg!(feature = "hang-early") { 10 } else { 60 };
+/// Seconds without a sign of life after which the machine is reset. An emulated machine is slow; a hang that lasts a
+/// minute is a hang.
+pub const TIMEOUT_SECONDS: i32 = 60;
 
 /// Seconds between two signs of life: a sixth of the timeout, so that a few late ones don't matter.
 pub const PET_SECONDS: u64 = 10;
 
 impl Watchdog {
-    /// Opens (which arms) `/dev/watchdog0` and sets its timeout. The kernel puts hardware before `softdog`,
+    /// Opens (which arms) `/dev/watchdog0` and sets its timeout, in seconds. The kernel puts hardware before `softdog`,
     /// because that one registers last.
-    pub fn arm() -> Result<Self, Errno> {
+    pub fn arm(timeout: i32) -> Result<Self, Errno> {
         let device = rustix::fs::open(c"/dev/watchdog0", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut seconds = TIMEOUT_SECONDS;
+        let mut seconds = timeout;
         // SAFETY: WDIOC_SETTIMEOUT is _IOWR('W', 6, int) and reads and writes exactly one int.
         unsafe {
             let request = Updater::<{ opcode::read_write::<i32>(b'W', 6) }, i32>::new(&mut seconds);

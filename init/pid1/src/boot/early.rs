@@ -5,11 +5,12 @@
 use super::stage::{Report, StageError};
 use super::timeline::{Moment, Timeline};
 use crate::ground::Groundwork;
+use astromesh_node::twin::{self, Twin};
 use astromesh_node::{log_sink, service};
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc;
 use astromesh_sys::kernel_file::write_file;
-use astromesh_sys::watchdog::Watchdog;
+use astromesh_sys::watchdog::{TIMEOUT_SECONDS, Watchdog};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -79,7 +80,7 @@ pub fn first_light() -> (Groundwork, Timeline) {
     let mut timeline = Timeline::default();
     timeline.push("kernel", Moment::default(), Outcome::Done, ipc::cut("until PID 1's first instruction"));
     let dev = mount_tree(c"devtmpfs", c"/dev", MountFlags::NOSUID.union(MountFlags::NOEXEC), c"mode=0755");
-    let watchdog = Watchdog::arm();
+    let watchdog = Watchdog::arm(if twin::is(Twin::HangEarly) { 10 } else { TIMEOUT_SECONDS });
     let (Some(kmsg), Some(null), Some(ours)) =
         (open_device(c"/dev/kmsg"), open_device(c"/dev/null"), open_device(c"/dev/kmsg"))
     else {
@@ -97,8 +98,8 @@ pub fn first_light() -> (Groundwork, Timeline) {
 
 /// The stage.
 pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
-    // A gate's build, in no release: the watchdog that `first_light` armed is petted no more.
-    while cfg!(feature = "hang-early") {
+    // The watchdog that `first_light` armed is petted no more.
+    while twin::is(Twin::HangEarly) {
         std::thread::park();
     }
     for tree in TREES {

@@ -6,6 +6,7 @@
 //! node running what it runs**: a blessing that fails is tried again and then left, and only a release that is known to
 //! be on trial is ever rebooted for want of health.
 
+use astromesh_node::twin::{self, Twin};
 use astromesh_proto::ipc;
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ impl Trial {
         self.rules = Some(rules);
         self.deadline = on_trial.then(|| now + Duration::from_secs(rules.healthy_within_seconds.into()));
         self.blessed = !on_trial;
-        if cfg!(feature = "bless-always") {
+        if twin::is(Twin::BlessAlways) {
             self.bless_at = Some(now);
         }
     }
