@@ -2,15 +2,12 @@
 
 use astromesh_node::framed::Framed;
 use astromesh_node::places::{MAX_UPDATE_ANSWER, MAX_UPDATE_REQUEST, UPDATE_SOCKET};
+use astromesh_proto::deadlines::CONTROL_WAITS_FOR_UPDATE;
 use astromesh_proto::frame;
 use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
 use std::error::Error;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
-
-/// How long the service may say nothing: while a slot is written there is nothing to say.
-const SAYS_NOTHING_FOR: Duration = Duration::from_secs(900);
 
 /// Asks, and hands on every answer; the last one is neither progress nor empty.
 pub fn relay(
@@ -21,7 +18,8 @@ pub fn relay(
         let text = "this node is not updated: its machine-config has no `update` section (or the service is starting)";
         return tell(UpdateAnswer::Refused(text.to_owned()));
     };
-    service.set_read_timeout(Some(SAYS_NOTHING_FOR))?;
+    // For each answer anew: while a slot is written there is nothing to say, and at any other time there is.
+    service.set_read_timeout(Some(CONTROL_WAITS_FOR_UPDATE))?;
     service.write_all(&frame::encode_vec(request, MAX_UPDATE_REQUEST)?)?;
     let mut buffer = vec![0; MAX_UPDATE_ANSWER];
     loop {

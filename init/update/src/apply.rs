@@ -163,6 +163,8 @@ fn carry_out(
     tell(Step::Install, 0, candidate.release.size);
     shared.end(Outcome::Installing, "the idle slot is being written");
     shared.have_done(SlotsWork::Install)?;
+    // Between two jobs: whoever listens waits for one at a time (`astromesh_proto::deadlines`).
+    tell(Step::Install, 0, candidate.release.size);
     // What it wrote is told by somebody else. Should that fail, the next start tells.
     if let Err(reason) = shared.have_done(SlotsWork::Inspect) {
         log::warn!("the slots could not be looked at: {reason}");
@@ -241,14 +243,20 @@ fn has_room(candidate: &Candidate) -> Result<(), String> {
 }
 
 fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'_>) -> Result<(), String> {
-    let go_on = |_: Progress<'_>| ControlFlow::Continue(());
+    let (mut done, total) = (0, candidate.release.size);
+    // Every word of the transfer is passed on, that it broke and is begun again among them: a line that is slow or that
+    // breaks is not silent, and whoever listens goes on waiting.
+    let mut alive = |_: Progress<'_>| {
+        tell(Step::Fetch, 0, total);
+        ControlFlow::Continue(())
+    };
     // Without an index everything is fetched: slower, and right all the same.
-    let index = fetch_index(&found.verified, &mut *found.source, &mut { go_on })
+    let index = fetch_index(&found.verified, &mut *found.source, &mut alive)
         .inspect_err(|error| log::warn!("no delta: {error}"))
         .unwrap_or_default();
-    let (mut done, total) = (0, candidate.release.size);
     for kind in KINDS {
         let into = Path::new(STAGE).join(candidate.file_name(kind));
+        let mut there = 0;
         let mut get = |index| {
             let mut seeds = seeds(shared, kind);
             fetch_layer(
@@ -259,9 +267,10 @@ fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'
                 index,
                 &mut seeds,
                 &mut |progress| {
-                    if let Progress::Layer { received, .. } = progress {
-                        tell(Step::Fetch, done + received, total);
+                    if let Progress::Layer { received, .. } | Progress::Broken { received, .. } = progress {
+                        there = received;
                     }
+                    tell(Step::Fetch, done + there, total);
                     ControlFlow::Continue(())
                 },
             )

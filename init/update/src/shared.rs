@@ -4,6 +4,7 @@ use crate::reconcile::{Next, reconcile};
 use crate::record;
 use astromesh_node::ipc_client::{Pid1, Pid1Error};
 use astromesh_node::places::SEEDS;
+use astromesh_proto::deadlines::UPDATE_WAITS_FOR_A_JOB;
 use astromesh_proto::ipc::{SlotsWork, ToInit};
 use astromesh_proto::machine_config::{Update, UpdateMode};
 use astromesh_proto::update::{
@@ -15,10 +16,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long a `slots` process may take: it hashes two roots and writes one, on an emulated machine.
-const WORK_WITHIN: Duration = Duration::from_secs(900);
+use std::time::Instant;
 
 /// What every thread may use.
 pub struct Shared {
@@ -88,7 +86,7 @@ impl Shared {
     pub fn have_done(&self, work: SlotsWork) -> Result<(), String> {
         *lock(&self.worked) = None;
         self.pid1.tell(&ToInit::Slots(work)).map_err(|error: Pid1Error| error.to_string())?;
-        let deadline = Instant::now() + WORK_WITHIN;
+        let deadline = Instant::now() + UPDATE_WAITS_FOR_A_JOB;
         let mut worked = lock(&self.worked);
         loop {
             match worked.take() {
