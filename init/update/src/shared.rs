@@ -1,8 +1,9 @@
 //! What every thread of the service may use, and what each of them does with it.
 
+use crate::error::WorkError;
 use crate::reconcile::{Next, reconcile};
 use crate::record;
-use astromesh_node::ipc_client::{Pid1, Pid1Error};
+use astromesh_node::ipc_client::Pid1;
 use astromesh_node::places::SEEDS;
 use astromesh_proto::deadlines::UPDATE_WAITS_FOR_A_JOB;
 use astromesh_proto::ipc::{SlotsWork, ToInit};
@@ -83,9 +84,9 @@ impl Shared {
     }
 
     /// Has PID 1 start a `slots` process and waits for its end; the reason when it could not do its work.
-    pub fn have_done(&self, work: SlotsWork) -> Result<(), String> {
+    pub fn have_done(&self, work: SlotsWork) -> Result<(), WorkError> {
         *lock(&self.worked) = None;
-        self.pid1.tell(&ToInit::Slots(work)).map_err(|error: Pid1Error| error.to_string())?;
+        self.pid1.tell(&ToInit::Slots(work)).map_err(WorkError::Ask)?;
         let deadline = Instant::now() + UPDATE_WAITS_FOR_A_JOB;
         let mut worked = lock(&self.worked);
         loop {
@@ -95,13 +96,13 @@ impl Shared {
                     let mut said = String::new();
                     let file = if work == SlotsWork::Install { INSTALL_SAID_FILE } else { SAID_FILE };
                     let _ = File::open(file).and_then(|file| file.take(1024).read_to_string(&mut said));
-                    return Err(if said.is_empty() { "see the log".to_owned() } else { said });
+                    return Err(if said.is_empty() { WorkError::End(work) } else { WorkError::Do(said) });
                 }
                 _ => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err("it takes too long".to_owned());
+                return Err(WorkError::Await(work));
             }
             worked = self.has_worked.wait_timeout(worked, left).unwrap_or_else(PoisonError::into_inner).0;
         }
