@@ -10,6 +10,7 @@ use crate::profile::Profile;
 use crate::socket::{Framed, Socket};
 use crate::terminal::clean;
 use astromesh_proto::control::{ALPN, DEFAULT_PORT, LogLine, MAX_REQUEST, MAX_RESPONSE, Request, Response};
+use astromesh_proto::deadlines::CLIENT_WAITS_FOR_CONTROL;
 use astromesh_proto::frame::{self, FrameError};
 use astromesh_proto::update::{Step, UpdateAnswer, UpdateRequest};
 use rustls::pki_types::ServerName;
@@ -18,9 +19,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a node may say nothing while it installs.
-const INSTALLS_WITHIN: Duration = Duration::from_secs(900);
 
 /// Why a node could not be asked, or didn't answer.
 #[derive(Debug, thiserror::Error)]
@@ -150,8 +148,8 @@ impl Client {
     ) -> Result<UpdateAnswer, ClientError> {
         self.send(&Request::Update(request))?;
         loop {
-            // Nothing is said while the idle slot is written and read back.
-            self.stream.0.sock.within(self.timeout.max(INSTALLS_WITHIN));
+            // Anew for each answer: nothing is said only while the idle slot is written and read back.
+            self.stream.0.sock.within(self.timeout.max(CLIENT_WAITS_FOR_CONTROL));
             match self.receive()? {
                 Response::Update(UpdateAnswer::Progress { step, done, total }) => progress(step, done, total),
                 Response::Update(answer) => return Ok(answer),

@@ -11,6 +11,7 @@
 //! * `metadata`: what a cloud's metadata server is asked, and what its answers are worth,
 //! * [`boot_entry`]: the names by which the boot loader counts tries,
 //! * [`update`]: what a node tells of its slots and its updates,
+//! * [`deadlines`]: how long each of those who wait for an update waits,
 //! * [`version`]: the version of a release,
 //! * [`date`]: a moment as people read it,
 //! * [`frame`]: the length-prefixed postcard framing that [`control`] and [`ipc`] share.
@@ -25,6 +26,7 @@ pub mod boot_entry;
 pub mod cloud;
 pub mod control;
 pub mod date;
+pub mod deadlines;
 pub mod frame;
 #[cfg(feature = "documents")]
 pub mod http;

@@ -6,11 +6,7 @@
 
 use crate::boot_entry::BootEntry;
 use crate::version::Version;
-use core::time::Duration;
 use serde::{Deserialize, Serialize};
-
-/// How long a job on the slots may take: an emulated machine fills a slot in a minute.
-pub const SLOTS_JOB_WITHIN: Duration = Duration::from_mins(10);
 
 /// Where [`Slots`] lie on a running node.
 pub const SLOTS_FILE: &str = "/run/node/slots";

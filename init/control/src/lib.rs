@@ -5,6 +5,7 @@
 //! capability; what only PID 1 can know or do it asks PID 1 for. See docs/decisions/005-control-has-threads.md.
 
 mod doctor;
+mod error;
 mod health;
 mod http;
 mod kmsg;

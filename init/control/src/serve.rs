@@ -3,6 +3,7 @@
 //! Who has no certificate of the operator's authority is refused in the handshake, before a byte of the protocol. A
 //! connection has a deadline; there are at most [`MOST_CONNECTIONS`], and one more is closed at once.
 
+use crate::error::{CertificatesError, ListenError, ServeError};
 use crate::shared::{STACK, Shared};
 use crate::{doctor, status, update};
 use astromesh_node::framed::Framed;
@@ -31,33 +32,12 @@ const ASKS_WITHIN: Duration = Duration::from_secs(15);
 /// Most log lines in one frame.
 const LINES_AT_ONCE: usize = 100;
 
-/// Why the API can't be served.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// No operator is known.
-    #[error(
-        "no operator is known: the control API is closed; give the node a machine-config with an `operator` section"
-    )]
-    NoOperator,
-    /// The certificates or the key can't be used.
-    #[error(
-        "the certificates or the key in the `operator` section can't be used: {0}; make them anew with `astromeshctl gen config`"
-    )]
-    UseCertificates(String),
-    /// The address can't be listened on.
-    #[error("the control API can't listen on {0}: {1}")]
-    Listen(String, io::Error),
-}
-
 /// Listens and serves, for as long as the service lives.
 pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
-    let config = shared.config.as_ref().ok_or(ListenError::NoOperator)?;
-    let tls = Arc::new(
-        server_config(&config.ca, &config.certificate, &config.key)
-            .map_err(|error| ListenError::UseCertificates(error.to_string()))?,
-    );
+    let config = shared.config.as_ref().ok_or(ListenError::FindOperator)?;
+    let tls = Arc::new(server_config(&config.ca, &config.certificate, &config.key)?);
     let listener = TcpListener::bind(config.listen.as_str())
-        .map_err(|error| ListenError::Listen(config.listen.clone(), error))?;
+        .map_err(|error| ListenError::Listen { address: config.listen.clone(), cause: error })?;
     log::info!("serving the control API on {}", config.listen);
     if let Err(error) = shared.pid1.tell(&ToInit::Ready) {
         log::warn!("{error}");
@@ -85,7 +65,7 @@ pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
     }
 }
 
-fn server_config(ca: &str, certificate: &str, key: &str) -> Result<ServerConfig, Box<dyn std::error::Error>> {
+fn server_config(ca: &str, certificate: &str, key: &str) -> Result<ServerConfig, CertificatesError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(ca.as_bytes()) {
@@ -105,13 +85,9 @@ fn server_config(ca: &str, certificate: &str, key: &str) -> Result<ServerConfig,
     Ok(config)
 }
 
-fn serve(
-    shared: &Shared,
-    tls: Arc<ServerConfig>,
-    stream: TcpStream,
-) -> Result<(), Box<dyn std::error::Error>> {
-    stream.set_write_timeout(Some(STALLS_WITHIN))?;
-    stream.set_nodelay(true)?;
+fn serve(shared: &Shared, tls: Arc<ServerConfig>, stream: TcpStream) -> Result<(), ServeError> {
+    stream.set_write_timeout(Some(STALLS_WITHIN)).map_err(ServeError::LimitWaits)?;
+    stream.set_nodelay(true).map_err(ServeError::LimitWaits)?;
     let deadline = Deadline { stream, until: std::time::Instant::now() + ASKS_WITHIN };
     let mut stream = StreamOwned::new(ServerConnection::new(tls)?, deadline);
     let mut buffer = [0; MAX_REQUEST];
@@ -140,7 +116,7 @@ fn serve(
         }
     }
     stream.conn.send_close_notify();
-    stream.flush()?;
+    stream.flush().map_err(ServeError::SendAnswer)?;
     Ok(())
 }
 
@@ -177,12 +153,7 @@ fn respond(shared: &Shared, request: &Request) -> Response {
     }
 }
 
-fn logs(
-    shared: &Shared,
-    stream: &mut impl Write,
-    lines: u32,
-    follow: bool,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn logs(shared: &Shared, stream: &mut impl Write, lines: u32, follow: bool) -> Result<(), ServeError> {
     let mut from = shared.ring.start_of_newest(lines);
     loop {
         let (read, next) = shared.ring.read(from, LINES_AT_ONCE);
@@ -200,9 +171,10 @@ fn logs(
     }
 }
 
-fn send(stream: &mut impl Write, response: &Response) -> Result<(), Box<dyn std::error::Error>> {
-    stream.write_all(&frame::encode_vec(response, MAX_RESPONSE)?)?;
-    stream.flush()?;
+fn send(stream: &mut impl Write, response: &Response) -> Result<(), ServeError> {
+    let bytes = frame::encode_vec(response, MAX_RESPONSE)?;
+    stream.write_all(&bytes).map_err(ServeError::SendAnswer)?;
+    stream.flush().map_err(ServeError::SendAnswer)?;
     Ok(())
 }
 

@@ -8,8 +8,8 @@
 
 use crate::job::{Description, End, Reason, Running, StartError};
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
+use astromesh_proto::deadlines::SLOTS_JOB_WITHIN;
 use astromesh_proto::ipc::{self, SlotsWork};
-use astromesh_proto::update::SLOTS_JOB_WITHIN;
 use heapless::Deque;
 use rustix::process::{Pid, WaitStatus};
 use std::ffi::CStr;

@@ -3,6 +3,7 @@
 //! Until the last step nothing that runs has changed, and until the one before it nothing that the boot loader looks at;
 //! so every refusal says so, and every step may be the last before a power cut.
 
+use crate::error::UpdateError;
 use crate::origin::{self, Found};
 use crate::shared::{Shared, lock, slots};
 use astromesh_oci::{FetchError, Kind, Progress, Seed, fetch_index, fetch_layer};
@@ -63,7 +64,7 @@ pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
             Ok(()) => UpdateAnswer::Found(candidate.release),
             Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
         },
-        Err(reason) => UpdateAnswer::Refused(reason),
+        Err(reason) => UpdateAnswer::Refused(reason.to_string()),
     }
 }
 
@@ -73,14 +74,13 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => {
-            let text = "an update is under way; `update status` tells how far it is";
-            return Ending::without_restart(UpdateAnswer::Refused(text.to_owned()));
+            return Ending::without_restart(UpdateAnswer::Refused(UpdateError::Begin.to_string()));
         }
     };
     tell(Step::Verify, 0, 0);
-    let refused = |reason: String, asked| {
+    let refused = |reason: UpdateError, asked| {
         log::warn!("{reason}");
-        Ending { answer: UpdateAnswer::Refused(reason), restart: false, asked }
+        Ending { answer: UpdateAnswer::Refused(reason.to_string()), restart: false, asked }
     };
     let found = match find(shared, &job.origin) {
         Ok(found) => found,
@@ -95,7 +95,7 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
     match carry_out(shared, job, found, tell) {
         Ok(ending) => ending,
         Err(reason) => {
-            shared.end(Outcome::Failed, &reason);
+            shared.end(Outcome::Failed, &reason.to_string());
             refused(reason, true)
         }
     }
@@ -132,17 +132,15 @@ pub fn rollback(shared: &Shared) -> Ending {
                 UpdateAnswer::Done("the other slot is started from now on; the node restarts".to_owned());
             Ending { answer, restart: true, asked: true }
         }
-        Err(reason) => Ending::without_restart(UpdateAnswer::Refused(reason)),
+        Err(reason) => Ending::without_restart(UpdateAnswer::Refused(reason.to_string())),
     }
 }
 
 /// Whether a release may be installed here, and is worth it.
-fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), String> {
-    candidate
-        .judge(shared.running, floor(), slots().as_ref(), now())
-        .map_err(|reason| format!("refused: {reason}"))?;
+fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), UpdateError> {
+    candidate.judge(shared.running, floor(), slots().as_ref(), now())?;
     if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
-        return Err(format!("{} failed here before and is not tried again by itself", candidate.version));
+        return Err(UpdateError::TryAgain(candidate.version));
     }
     Ok(())
 }
@@ -152,17 +150,19 @@ fn carry_out(
     job: &Job,
     (mut found, candidate): (Found, Candidate),
     tell: Tell<'_>,
-) -> Result<Ending, String> {
+) -> Result<Ending, UpdateError> {
     begin(shared, &candidate);
-    clear_stage(&candidate).map_err(|error| format!("{STAGE} can't be cleared: {error}"))?;
+    clear_stage(&candidate).map_err(UpdateError::ClearStage)?;
     has_room(&candidate)?;
     fetch(shared, &mut found, &candidate, tell)?;
-    keep(&Path::new(STAGE).join(EVIDENCE), &found.verified.evidence().encode())
-        .map_err(|error| format!("{STAGE} can't be written: {error}"))?;
+    write_durably(&Path::new(STAGE).join(EVIDENCE), &found.verified.evidence().encode())
+        .map_err(UpdateError::WriteEvidence)?;
 
     tell(Step::Install, 0, candidate.release.size);
     shared.end(Outcome::Installing, "the idle slot is being written");
     shared.have_done(SlotsWork::Install)?;
+    // Between two jobs: whoever listens waits for one at a time (`astromesh_proto::deadlines`).
+    tell(Step::Install, 0, candidate.release.size);
     // What it wrote is told by somebody else. Should that fail, the next start tells.
     if let Err(reason) = shared.have_done(SlotsWork::Inspect) {
         log::warn!("the slots could not be looked at: {reason}");
@@ -175,9 +175,9 @@ fn carry_out(
     Ok(Ending { answer, restart: job.restart, asked: true })
 }
 
-fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), String> {
+fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), UpdateError> {
     let found = origin::find(shared, origin)?;
-    let candidate = Candidate::read(&found.verified).map_err(|reason| format!("refused: {reason}"))?;
+    let candidate = Candidate::read(&found.verified)?;
     Ok((found, candidate))
 }
 
@@ -227,28 +227,35 @@ fn clear_stage_but(kept: &[String]) -> io::Result<()> {
 }
 
 /// That `/var` holds what is to be staged, before any of it is fetched.
-fn has_room(candidate: &Candidate) -> Result<(), String> {
-    let stat = rustix::fs::statvfs(STAGE).map_err(|error| format!("{STAGE}: {error}"))?;
+fn has_room(candidate: &Candidate) -> Result<(), UpdateError> {
+    let stat = rustix::fs::statvfs(STAGE).map_err(UpdateError::MeasureRoom)?;
     let there = |name: String| std::fs::metadata(Path::new(STAGE).join(name)).map_or(0, |file| file.len());
     let staged: u64 = KINDS.iter().map(|kind| there(candidate.file_name(*kind))).sum();
     let needed = (candidate.release.size + LEFT_ON_VAR).saturating_sub(staged);
     let free = stat.f_bavail * stat.f_frsize;
-    if free >= needed {
-        Ok(())
-    } else {
-        Err(format!("/var has {free} bytes free, {needed} are needed: make room, or use a larger disk"))
-    }
+    if free >= needed { Ok(()) } else { Err(UpdateError::FindRoom { free, needed }) }
 }
 
-fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'_>) -> Result<(), String> {
-    let go_on = |_: Progress<'_>| ControlFlow::Continue(());
+fn fetch(
+    shared: &Shared,
+    found: &mut Found,
+    candidate: &Candidate,
+    tell: Tell<'_>,
+) -> Result<(), UpdateError> {
+    let (mut done, total) = (0, candidate.release.size);
+    // Every word of the transfer is passed on, that it broke and is begun again among them: a line that is slow or that
+    // breaks is not silent, and whoever listens goes on waiting.
+    let mut alive = |_: Progress<'_>| {
+        tell(Step::Fetch, 0, total);
+        ControlFlow::Continue(())
+    };
     // Without an index everything is fetched: slower, and right all the same.
-    let index = fetch_index(&found.verified, &mut *found.source, &mut { go_on })
+    let index = fetch_index(&found.verified, &mut *found.source, &mut alive)
         .inspect_err(|error| log::warn!("no delta: {error}"))
         .unwrap_or_default();
-    let (mut done, total) = (0, candidate.release.size);
     for kind in KINDS {
         let into = Path::new(STAGE).join(candidate.file_name(kind));
+        let mut there = 0;
         let mut get = |index| {
             let mut seeds = seeds(shared, kind);
             fetch_layer(
@@ -259,9 +266,10 @@ fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'
                 index,
                 &mut seeds,
                 &mut |progress| {
-                    if let Progress::Layer { received, .. } = progress {
-                        tell(Step::Fetch, done + received, total);
+                    if let Progress::Layer { received, .. } | Progress::Broken { received, .. } = progress {
+                        there = received;
                     }
+                    tell(Step::Fetch, done + there, total);
                     ControlFlow::Continue(())
                 },
             )
@@ -274,7 +282,7 @@ fn fetch(shared: &Shared, found: &mut Found, candidate: &Candidate, tell: Tell<'
             }
             other => other,
         };
-        let fetched = fetched.map_err(|error| error.to_string())?;
+        let fetched = fetched?;
         done += candidate.layer(kind).size;
         shared.note(|record| {
             if let Some(attempt) = record.open() {
@@ -297,7 +305,7 @@ fn seeds(shared: &Shared, kind: Kind) -> Vec<Seed> {
     devices.iter().filter_map(file).map(|file| Seed::new(file, u64::MAX)).collect()
 }
 
-fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()

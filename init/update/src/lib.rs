@@ -7,6 +7,7 @@
 //! What it did last is decided at each start from what is on the disk ([`reconcile`]): power may fail at any step.
 
 mod apply;
+mod error;
 mod origin;
 mod reconcile;
 mod record;

@@ -1,10 +1,11 @@
 //! Where a release comes from: the registry of the machine-config, or a drive. Both are places that keep bytes; neither is
 //! trusted.
 
+use crate::error::UpdateError;
 use crate::shared::Shared;
 use astromesh_oci::{
-    Credentials, LayoutSource, PublicKey, Reference, ReferenceError, RegistrySource, Source, SourceOptions,
-    Verified, roots_from_pem, verify_with,
+    Credentials, LayoutSource, PublicKey, Reference, RegistrySource, Source, SourceOptions, Verified,
+    roots_from_pem, verify_with,
 };
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_proto::update::Origin;
@@ -24,52 +25,46 @@ pub struct Found {
 }
 
 /// Asks for a release, and checks that one of the machine-config's keys has signed it.
-pub fn find(shared: &Shared, origin: &Origin) -> Result<Found, String> {
+pub fn find(shared: &Shared, origin: &Origin) -> Result<Found, UpdateError> {
     let keys: Vec<PublicKey> = shared
         .policy
         .keys
         .iter()
         .map(|key| PublicKey::from_pem(key.as_bytes()))
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("a key of the machine-config can't be used: {error}"))?;
+        .map_err(UpdateError::UseKey)?;
     let (mut source, name) = open(shared, origin)?;
-    let verified = verify_with(&mut *source, &name, &keys).map_err(|error| error.to_string())?;
+    let verified = verify_with(&mut *source, &name, &keys)?;
     Ok(Found { verified, source })
 }
 
-fn open(shared: &Shared, origin: &Origin) -> Result<(Box<dyn Source + Send>, String), String> {
+fn open(shared: &Shared, origin: &Origin) -> Result<(Box<dyn Source + Send>, String), UpdateError> {
     let policy = &shared.policy;
     let tag = match origin {
         Origin::Channel => policy.channel.clone(),
         Origin::Tag(tag) => tag.clone(),
         Origin::Drive(tag) => {
             shared.have_done(SlotsWork::TakeDrive)?;
-            let layout = LayoutSource::open(Path::new(FROM_DRIVE)).map_err(|error| error.to_string())?;
+            let layout = LayoutSource::open(Path::new(FROM_DRIVE)).map_err(UpdateError::OpenDrive)?;
             return Ok((Box::new(layout), tag.clone()));
         }
     };
-    let image = policy
-        .image
-        .as_deref()
-        .ok_or("the machine-config names no `update.image`: only a drive can be used")?;
+    let image = policy.image.as_deref().ok_or(UpdateError::FindImage)?;
     let mark = if tag.starts_with("sha256:") { '@' } else { ':' };
-    let reference: Reference =
-        format!("{image}{mark}{tag}").parse().map_err(|error: ReferenceError| error.to_string())?;
-    let authorities =
-        std::fs::read(UPDATE_CERTIFICATES).map_err(|error| format!("{UPDATE_CERTIFICATES}: {error}"))?;
+    let reference: Reference = format!("{image}{mark}{tag}").parse().map_err(UpdateError::ParseReference)?;
+    let authorities = std::fs::read(UPDATE_CERTIFICATES).map_err(UpdateError::ReadAuthorities)?;
     let credentials = policy
         .account
         .as_ref()
         .map(|(user, password)| Credentials { user: user.clone(), password: password.expose().to_owned() });
     let rate = policy.max_bytes_per_second.and_then(NonZero::new);
     let options = SourceOptions {
-        roots: roots_from_pem(&authorities)
-            .ok_or("the authorities that were given for registries can't be read")?,
+        roots: roots_from_pem(&authorities).ok_or(UpdateError::ParseAuthorities)?,
         credentials,
         rate,
         plain_http: policy.plain_http,
         ..SourceOptions::default()
     };
-    let source = RegistrySource::open(&reference, options).map_err(|error| error.to_string())?;
+    let source = RegistrySource::open(&reference, options).map_err(UpdateError::OpenRegistry)?;
     Ok((Box::new(source), tag))
 }

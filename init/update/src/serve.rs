@@ -3,6 +3,7 @@
 //! `control` has the operator's word for it; this asks the kernel who is on the other side, and hangs up on anybody else.
 
 use crate::apply::{self, Job};
+use crate::error::ServeError;
 use crate::shared::Shared;
 use astromesh_node::framed::Framed;
 use astromesh_node::places::{MAX_UPDATE_ANSWER, MAX_UPDATE_REQUEST, UPDATE_SOCKET};
@@ -63,9 +64,9 @@ fn is_control(stream: &UnixStream) -> bool {
     peer.is_ok_and(|peer| peer.uid.as_raw() == service::CONTROL_ID)
 }
 
-fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
-    stream.set_read_timeout(Some(STALLS_WITHIN))?;
-    stream.set_write_timeout(Some(STALLS_WITHIN))?;
+fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), ServeError> {
+    stream.set_read_timeout(Some(STALLS_WITHIN)).map_err(ServeError::LimitWaits)?;
+    stream.set_write_timeout(Some(STALLS_WITHIN)).map_err(ServeError::LimitWaits)?;
     let mut buffer = [0; MAX_UPDATE_REQUEST];
     let Some(request) = frame::read::<_, UpdateRequest>(&mut Framed(&mut stream), &mut buffer)? else {
         return Ok(());

@@ -1,9 +1,11 @@
 //! What every thread of the service may use, and what each of them does with it.
 
+use crate::error::WorkError;
 use crate::reconcile::{Next, reconcile};
 use crate::record;
-use astromesh_node::ipc_client::{Pid1, Pid1Error};
+use astromesh_node::ipc_client::Pid1;
 use astromesh_node::places::SEEDS;
+use astromesh_proto::deadlines::UPDATE_WAITS_FOR_A_JOB;
 use astromesh_proto::ipc::{SlotsWork, ToInit};
 use astromesh_proto::machine_config::{Update, UpdateMode};
 use astromesh_proto::update::{Outcome, Record, SLOTS_FILE, Slots, State, parse};
@@ -11,10 +13,7 @@ use astromesh_proto::version::Version;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long a `slots` process may take: it hashes two roots and writes one, on an emulated machine.
-const WORK_WITHIN: Duration = Duration::from_secs(900);
+use std::time::Instant;
 
 /// What every thread may use.
 pub struct Shared {
@@ -81,20 +80,22 @@ impl Shared {
     }
 
     /// Has PID 1 start a `slots` process and waits for its end; the reason when it could not do its work.
-    pub fn have_done(&self, work: SlotsWork) -> Result<(), String> {
+    pub fn have_done(&self, work: SlotsWork) -> Result<(), WorkError> {
         *lock(&self.worked) = None;
-        self.pid1.tell(&ToInit::Slots(work)).map_err(|error: Pid1Error| error.to_string())?;
-        let deadline = Instant::now() + WORK_WITHIN;
+        self.pid1.tell(&ToInit::Slots(work)).map_err(WorkError::Ask)?;
+        let deadline = Instant::now() + UPDATE_WAITS_FOR_A_JOB;
         let mut worked = lock(&self.worked);
         loop {
             match worked.take() {
                 Some((of, Ok(()))) if of == work => return Ok(()),
-                Some((of, Err(reason))) if of == work => return Err(reason),
+                Some((of, Err(reason))) if of == work => {
+                    return Err(if reason.is_empty() { WorkError::End(work) } else { WorkError::Do(reason) });
+                }
                 _ => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err("it takes too long".to_owned());
+                return Err(WorkError::Await(work));
             }
             worked = self.has_worked.wait_timeout(worked, left).unwrap_or_else(PoisonError::into_inner).0;
         }

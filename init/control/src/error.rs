@@ -1,0 +1,69 @@
+//! Why the operator API can't be served, and why one connection of it ended.
+
+use astromesh_proto::frame::FrameError;
+use rustls::pki_types::pem;
+use rustls::server::VerifierBuilderError;
+use std::convert::Infallible;
+use std::io;
+
+/// Why the API can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// No operator is known.
+    #[error(
+        "no operator is known: the control API is closed; give the node a machine-config with an `operator` section"
+    )]
+    FindOperator,
+    /// The certificates or the key can't be used.
+    #[error(
+        "the certificates or the key in the `operator` section can't be used: {0}; make them anew with `astromeshctl gen config`"
+    )]
+    UseCertificates(#[from] CertificatesError),
+    /// The address can't be listened on.
+    #[error(
+        "the control API can't listen on {address}: {cause}; check `operator.listen` of the machine-config"
+    )]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+/// What is wrong with certificates or key.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificatesError {
+    /// A PEM block is none.
+    #[error(transparent)]
+    ReadPem(#[from] pem::Error),
+    /// TLS can't be spoken with them.
+    #[error(transparent)]
+    SpeakTls(#[from] rustls::Error),
+    /// No client can be checked against the authority.
+    #[error(transparent)]
+    CheckClients(#[from] VerifierBuilderError),
+}
+
+/// Why a connection ended before its answer was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The limits of its socket.
+    #[error("the limits of a connection can't be set: {0}")]
+    LimitWaits(io::Error),
+    /// TLS can't begin.
+    #[error(transparent)]
+    SpeakTls(#[from] rustls::Error),
+    /// Its request can't be read.
+    #[error(transparent)]
+    ReadRequest(#[from] FrameError<io::Error>),
+    /// The `update` service can't be asked.
+    #[error("the update service can't be asked: {0}")]
+    AskUpdate(io::Error),
+    /// A message is too long.
+    #[error(transparent)]
+    EncodeMessage(#[from] FrameError<Infallible>),
+    /// The answer can't be sent.
+    #[error("the answer can't be sent: {0}")]
+    SendAnswer(io::Error),
+}
