@@ -7,7 +7,7 @@
 //! PID 1 parses no byte from the network, allocates nothing once the boot is over, and never waits for anybody
 //! to listen to it.
 
-use astromesh_node::service;
+use astromesh_node::process::{self, Process};
 use astromesh_pid1::{boot, supervise};
 use boot::{GroundStage, OnFailure, Stage};
 
@@ -29,22 +29,51 @@ const BOOT: &[Stage] = &[
     Stage { name: "update", run: boot::update::run, on_failure: OnFailure::Degrade },
 ];
 
+/// What a process does, until it ends with an exit code.
+type Main = fn() -> i32;
+
+/// What PID 1 starts: the row of each process, and what it does. Who each is and what it may do stands in its row
+/// ([`process::PROCESSES`]).
+const STARTED: &[(&Process, Main)] = &[
+    (process::PREFETCH, astromesh_prefetch::main),
+    (process::CONFIG, astromesh_config::main),
+    (process::METADATA, astromesh_metadata::main),
+    (process::NET, astromesh_net::main),
+    (process::CONTROL, astromesh_control::main),
+    (process::AGENT, astromesh_agent::main),
+    (process::SLOTS, astromesh_slots::main),
+    (process::UPDATE, astromesh_update::main),
+];
+
 fn main() {
     // By the name alone: a service in a pid namespace of its own has number 1 there, too. The kernel's name for this file
     // is none of these.
-    std::process::exit(match std::env::args().next().as_deref() {
-        Some(service::PREFETCH) => astromesh_prefetch::main(),
-        Some(service::CONFIG) => astromesh_config::main(),
-        Some(service::METADATA) => astromesh_metadata::main(),
-        Some(service::NET) => astromesh_net::main(),
-        Some(service::CONTROL) => astromesh_control::main(),
-        Some(service::AGENT) => astromesh_agent::main(),
-        Some(service::SLOTS) => astromesh_slots::main(),
-        Some(service::UPDATE) => astromesh_update::main(),
+    let name = std::env::args().next();
+    let started = STARTED.iter().find(|(process, _)| name.as_deref() == Some(process.name()));
+    std::process::exit(match started {
+        Some((_, main)) => main(),
         _ if rustix::process::getpid().is_init() => supervise::run(boot::run(GROUND, BOOT)),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
             64
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astromesh_node::process::{Kind, PROCESSES};
+
+    #[test]
+    fn every_process_that_is_started_has_a_row_and_every_such_row_is_started() {
+        let is_started = |process: &&Process| !matches!(process.kind, Kind::Pid1 | Kind::Part(_));
+        let mut rows: Vec<_> = PROCESSES.iter().filter(is_started).map(Process::name).collect();
+        let mut started: Vec<_> = STARTED.iter().map(|(process, _)| process.name()).collect();
+        rows.sort_unstable();
+        started.sort_unstable();
+        assert_eq!(rows, started);
+        // PID 1 is no entry: it is told by its number, and the kernel may call it anything that is none of these.
+        assert!(!started.contains(&process::INIT.name()));
+    }
 }

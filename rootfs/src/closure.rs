@@ -11,6 +11,7 @@ mod trim;
 
 pub use error::ClosureError;
 pub use skeleton::os_release;
+pub(crate) use skeleton::users;
 pub use trim::{Cut, TrimRules};
 
 use crate::cache::Cache;

@@ -1,7 +1,7 @@
 //! The root image from the lock files: the one function that a caller needs.
 //!
 //! The result is cached under a hash of everything that can change it: lock files, trim rules, launcher, hot files,
-//! this crate's own source, the options and the version. A second build with the same inputs is a look-up.
+//! this crate's own source, the node's users, the options and the version. A second build with the same inputs is a look-up.
 
 use crate::cache::{Cache, CacheError, at, sha256_hex};
 use crate::closure::{self, ClosureError, Sources};
@@ -169,7 +169,9 @@ fn trim_report(cuts: &[closure::Cut]) -> String {
 
 /// A hash of what decides the staged tree.
 fn stage_key(version: &str) -> Result<String, CacheError> {
-    let mut text = format!("version {version}\n");
+    // The users come from another crate's table, so their lines stand for its source.
+    let (passwd, group) = closure::users();
+    let mut text = format!("version {version}\n{passwd}{group}");
     let root = source_dir();
     for entry in tree::walk(root).map_err(at("searching", root))? {
         let inputs = [

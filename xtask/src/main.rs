@@ -17,6 +17,8 @@ mod image;
 mod imports;
 mod initrd;
 mod lanes;
+#[cfg(test)]
+mod processes;
 mod progress;
 mod project;
 mod push;

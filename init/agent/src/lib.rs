@@ -7,12 +7,11 @@
 
 mod view;
 
-use astromesh_node::log_sink;
 use astromesh_node::places::CERTIFICATES;
 use astromesh_node::service::{self, BecomeError};
+use astromesh_node::{log_sink, process};
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
-use rustix::thread::CapabilitySet;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -68,13 +67,13 @@ fn launch() -> Result<core::convert::Infallible, LaunchError> {
     for fd in [&kmsg, &socket] {
         rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(LaunchError::SetLimit)?;
     }
-    log_sink::start("agent", kmsg);
+    log_sink::start(process::AGENT, kmsg);
 
     view::build()?;
     // No core: it would hold keys.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none).map_err(LaunchError::SetLimit)?;
-    service::become_service(service::AGENT_ID, CapabilitySet::empty())?;
+    service::become_service(process::AGENT)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 
     let environment = std::fs::File::open(format!("{CONFIG}/environment"))

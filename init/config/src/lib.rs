@@ -8,10 +8,9 @@ mod output;
 
 use astromesh_node::job::Reason;
 use astromesh_node::places::PLAN;
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{self, Plan, Trial};
 use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
-use rustix::thread::CapabilitySet;
 use std::io::Read;
 use std::os::fd::AsFd;
 
@@ -21,7 +20,7 @@ const MOST_BYTES: u64 = 2 * 1024 * 1024 + 1;
 /// The process. Exit code 0 means that a plan was written.
 pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("config", kmsg);
+        log_sink::start(process::CONFIG, kmsg);
     }
     let reason = Reason::take();
     match carry_out() {
@@ -36,7 +35,7 @@ pub fn main() -> i32 {
 
 /// Leaves a plan; why there is none.
 fn carry_out() -> Result<(), String> {
-    service::become_service(service::CONFIG_ID, CapabilitySet::empty()).map_err(|error| error.to_string())?;
+    service::become_service(process::CONFIG).map_err(|error| error.to_string())?;
     // What is made is for its owner and the group of the directory it is in.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     let mut bytes = Vec::new();

@@ -1,10 +1,14 @@
 //! One record of `/dev/kmsg` as a log line: a pure function (Documentation/ABI/testing/dev-kmsg).
 
 use crate::ring::LONGEST_LINE;
+use astromesh_node::process::{Kind, PROCESSES};
 use astromesh_proto::control::LogLine;
 
-/// The services that log to the kernel log, each line beginning with its name and a colon.
-const SERVICES: &[&str] = &["init", "net", "control", "config", "prefetch", "agent"];
+/// Whether this is the name of a process that logs: each line of one begins with its name and a colon. A part of a process
+/// logs under the name of the whole.
+fn is_source(name: &str) -> bool {
+    PROCESSES.iter().any(|process| process.name() == name && !matches!(process.kind, Kind::Part(_)))
+}
 
 /// The line in a record: `priority,sequence,microseconds,flags;text`, then continuation lines. `None` for what is no
 /// record.
@@ -18,7 +22,7 @@ pub fn parse(record: &[u8]) -> Option<LogLine> {
     let text = String::from_utf8_lossy(&text[..text.len().min(LONGEST_LINE)]).into_owned();
     // Facility 0 is the kernel's own; no process can claim it.
     let service = (priority >> 3 != 0)
-        .then(|| text.split_once(": ").filter(|(name, _)| SERVICES.contains(name)))
+        .then(|| text.split_once(": ").filter(|(name, _)| is_source(name)))
         .flatten()
         .map(|(name, rest)| (name.to_owned(), rest.to_owned()));
     let (source, text) = service.unwrap_or_else(|| ("kernel".to_owned(), text));
@@ -34,6 +38,12 @@ mod tests {
         let line = parse(b"30,712,2500000,-;net: eth0: 10.0.2.15/24\n SUBSYSTEM=x\n").unwrap();
         assert_eq!((line.source.as_str(), line.text.as_str()), ("net", "eth0: 10.0.2.15/24"));
         assert_eq!(line.at_us, 2_500_000);
+        for name in ["init", "slots", "update", "metadata", "agent"] {
+            let line = parse(format!("29,713,2500001,-;{name}: text\n").as_bytes()).unwrap();
+            assert_eq!((line.source.as_str(), line.text.as_str()), (name, "text"));
+        }
+        let line = parse(b"30,714,2500002,-;install: text\n").unwrap();
+        assert_eq!((line.source.as_str(), line.text.as_str()), ("kernel", "install: text"));
         let line = parse(b"6,1,0,-;net: registered\n").unwrap();
         assert_eq!((line.source.as_str(), line.text.as_str()), ("kernel", "net: registered"));
     }

@@ -18,11 +18,10 @@ mod update;
 mod verdict;
 
 use astromesh_node::ipc_client::Pid1;
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process, service};
 use astromesh_settings::read_control;
 use astromesh_sys::descriptors;
 use ring::Ring;
-use rustix::thread::CapabilitySet;
 use shared::{STACK, Shared};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -34,9 +33,9 @@ pub fn main() -> i32 {
     let kernel_log = descriptors::inherited(service::EXTRA_FD);
     let runtime_log = descriptors::inherited(service::EXTRA_FD + 1);
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("control", kmsg);
+        log_sink::start(process::CONTROL, kmsg);
     }
-    if let Err(error) = service::become_service(service::CONTROL_ID, CapabilitySet::empty()) {
+    if let Err(error) = service::become_service(process::CONTROL) {
         log::error!("{error}");
         return 1;
     }

@@ -12,10 +12,9 @@ mod uplink;
 
 use astromesh_node::job::Reason;
 use astromesh_node::places::EXIT_FOUND;
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process, service};
 use astromesh_proto::cloud::Cloud;
 use astromesh_proto::metadata::SERVER;
-use rustix::thread::CapabilitySet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use uplink::Uplink;
@@ -31,7 +30,7 @@ const EXIT_NONE: i32 = 1;
 pub fn main() -> i32 {
     let deadline = Instant::now() + LIMIT;
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("metadata", kmsg);
+        log_sink::start(process::METADATA, kmsg);
     }
     let reason = Reason::take();
     match fetch(deadline) {
@@ -46,9 +45,7 @@ pub fn main() -> i32 {
 
 /// Asks, and hands the document on; why there is none.
 fn fetch(deadline: Instant) -> Result<(), String> {
-    // For links, addresses and routes; and for DHCP before there is an address.
-    let keep = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
-    service::become_service(service::METADATA_ID, keep).map_err(|error| error.to_string())?;
+    service::become_service(process::METADATA).map_err(|error| error.to_string())?;
     let cloud = std::env::args().nth(1).as_deref().and_then(Cloud::from_argument);
     let cloud = cloud.ok_or("PID 1 did not say which cloud to ask")?;
     let mut uplink = Uplink::open()

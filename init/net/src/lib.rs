@@ -1,8 +1,8 @@
 //! The `net` service: links up, addresses by DHCP or from the machine-config, routes, the resolver's files.
 //!
 //! One thread, one `poll`. IPv6 addresses come from router advertisements, which the kernel's own code reads; only the
-//! name servers in them are for user space. It keeps `CAP_NET_ADMIN` to configure, `CAP_NET_RAW` for DHCP before there
-//! is an address, `CAP_NET_BIND_SERVICE` for DHCP's port.
+//! name servers in them are for user space. What it may do stands in its row
+//! ([`process::NET`]).
 
 mod resolver;
 
@@ -10,13 +10,12 @@ use astromesh_link::dhcp::Dhcp;
 use astromesh_link::lease::Change;
 use astromesh_link::links::{self, EthernetLink};
 use astromesh_link::netlink::{Netlink, Origin, RouterOptions};
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{self, ToInit};
 use astromesh_proto::machine_config::{Addressing, Cidr, Network};
 use astromesh_settings::read_network;
 use astromesh_sys::descriptors;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::thread::CapabilitySet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -35,10 +34,9 @@ struct Managed {
 pub fn main() -> i32 {
     let socket = descriptors::inherited(service::IPC_FD);
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("net", kmsg);
+        log_sink::start(process::NET, kmsg);
     }
-    let keep = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | CapabilitySet::NET_BIND_SERVICE;
-    if let Err(error) = service::become_service(service::NET_ID, keep) {
+    if let Err(error) = service::become_service(process::NET) {
         log::error!("{error}");
         return 1;
     }

@@ -17,6 +17,7 @@ pub mod ipc_client;
 pub mod job;
 pub mod log_sink;
 pub mod places;
+pub mod process;
 pub mod service;
 pub mod twin;
 pub mod view;

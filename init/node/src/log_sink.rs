@@ -4,6 +4,7 @@
 //! console shows. A record is built on the stack and written with one `write`, so logging never allocates and two
 //! processes' lines never mix. A line that can't be written is lost: reporting must not stop the one who reports.
 
+use crate::process::Process;
 use core::fmt::Write as _;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::os::fd::OwnedFd;
@@ -19,9 +20,10 @@ struct KernelLog {
 
 static SINK: OnceLock<KernelLog> = OnceLock::new();
 
-/// Logs to `kmsg` from now on, each line beginning with `name`. Called once in each process; later calls change
+/// Logs to `kmsg` from now on, each line beginning with the name of `process`. Called once in each process; later calls change
 /// nothing.
-pub fn start(name: &'static str, kmsg: OwnedFd) {
+pub fn start(process: &Process, kmsg: OwnedFd) {
+    let name = process.name();
     if log::set_logger(SINK.get_or_init(|| KernelLog { name, kmsg })).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

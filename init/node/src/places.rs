@@ -2,24 +2,14 @@
 //!
 //! One names it and the other relies on it, and neither imports the other, so it stands here once.
 
-use crate::service;
 use std::ffi::CStr;
-
-/// Directories of results of the config process, each with the group that may read it.
-pub const CONFIG_DIRECTORIES: &[(&CStr, u32)] = &[
-    (c"/run/config/net", service::NET_ID),
-    (c"/run/config/control", service::CONTROL_ID),
-    (c"/run/config/agent", service::AGENT_ID),
-    (c"/run/config/update", service::UPDATE_ID),
-    (KEYS_FOLDER, service::INSTALL_ID),
-];
 
 /// The plan that the config process leaves for PID 1.
 pub const PLAN: &str = "/run/config/plan";
 
 /// Where the public keys lie that a release must be signed with, one file each: written by `config`, read by `slots`.
 pub const KEYS: &str = "/run/config/slots";
-/// [`KEYS`], as PID 1 makes it.
+/// [`KEYS`], as system calls take it.
 pub const KEYS_FOLDER: &CStr = c"/run/config/slots";
 
 /// Name of the file with every certificate authority that the runtime trusts, in the folder that `config` fills for it.

@@ -1,44 +1,11 @@
-//! The node's services: their names, who they are and what they may do.
+//! How a process of the node becomes what its row in the table says it is.
 //!
-//! Each is this same binary under another `argv[0]`. A service starts with the rights of PID 1 and gives them up
-//! in its first lines with [`become_service`]: what it keeps is written in one place, here.
+//! Each is this same binary under another `argv[0]`. It starts with the rights of PID 1 and gives them up in its first
+//! lines with [`become_service`]; what it keeps stands in its row ([`crate::process`]) and nowhere else.
 
+use crate::process::{LAST_CAPABILITY, Process};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
-
-/// Reads ahead what the runtime will need first; one shot.
-pub const PREFETCH: &str = "prefetch";
-/// Parses the machine-config; one shot.
-pub const CONFIG: &str = "config";
-/// Asks a cloud's metadata server for the machine-config; one shot.
-pub const METADATA: &str = "metadata";
-/// Links, addresses, routes, resolver.
-pub const NET: &str = "net";
-/// The operator API, the log ring and the health probe.
-pub const CONTROL: &str = "control";
-/// Looks at the slots, writes the idle one, keeps or gives up the one that runs; one shot.
-pub const SLOTS: &str = "slots";
-/// Fetches releases, and decides when one is installed.
-pub const UPDATE: &str = "update";
-/// Sets up the runtime's namespaces, then becomes the runtime.
-pub const AGENT: &str = "agent";
-
-/// User and group id of [`CONFIG`].
-pub const CONFIG_ID: u32 = 901;
-/// User and group id of [`PREFETCH`].
-pub const PREFETCH_ID: u32 = 904;
-/// User and group id of [`NET`].
-pub const NET_ID: u32 = 902;
-/// User and group id of [`CONTROL`].
-pub const CONTROL_ID: u32 = 903;
-/// User and group id of [`METADATA`].
-pub const METADATA_ID: u32 = 905;
-/// User and group id of [`UPDATE`].
-pub const UPDATE_ID: u32 = 906;
-/// User and group id of the part of [`SLOTS`] that has the idle slot written by a foreign program.
-pub const INSTALL_ID: u32 = 907;
-/// User and group id of the agent runtime.
-pub const AGENT_ID: u32 = 1000;
 
 /// File descriptor of the socket to PID 1, in every service.
 pub const IPC_FD: i32 = 3;
@@ -62,11 +29,12 @@ pub enum BecomeError {
     NoNewPrivileges(rustix::io::Errno),
 }
 
-/// Becomes user and group `id` with the capabilities `keep` and no way to get more.
+/// Becomes the user and group of `process` with the capabilities that it keeps and no way to get more.
 ///
-/// The bounding set is emptied but for `keep`, supplementary groups are dropped, the inheritable and ambient sets
+/// The bounding set is emptied but for those, supplementary groups are dropped, the inheritable and ambient sets
 /// stay empty, and `no_new_privs` is set. Only for a process with a single thread: credentials are per thread.
-pub fn become_service(id: u32, keep: CapabilitySet) -> Result<(), BecomeError> {
+pub fn become_service(process: &Process) -> Result<(), BecomeError> {
+    let keep = process.capabilities();
     for number in 0..=LAST_CAPABILITY {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         if !keep.contains(capability) {
@@ -74,7 +42,7 @@ pub fn become_service(id: u32, keep: CapabilitySet) -> Result<(), BecomeError> {
                 .map_err(BecomeError::DropBoundingSet)?;
         }
     }
-    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    let (uid, gid) = (Uid::from_raw(process.id), Gid::from_raw(process.id));
     rustix::thread::set_thread_groups(&[]).map_err(BecomeError::ChangeUser)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(BecomeError::ChangeUser)?;
     rustix::thread::set_keep_capabilities(true).map_err(BecomeError::ChangeUser)?;
@@ -87,6 +55,3 @@ pub fn become_service(id: u32, keep: CapabilitySet) -> Result<(), BecomeError> {
     .map_err(BecomeError::SetCapabilities)?;
     rustix::thread::set_no_new_privs(true).map_err(BecomeError::NoNewPrivileges)
 }
-
-/// `CAP_CHECKPOINT_RESTORE`, the last capability Linux 6.12 knows.
-const LAST_CAPABILITY: u32 = 40;

@@ -9,6 +9,7 @@
 
 use crate::cgroup;
 use crate::ground::Ground;
+use astromesh_node::process::{Cgroup, Kind, Process};
 use astromesh_node::twin::{self, Twin};
 use astromesh_proto::ipc::MAX_REASON;
 use astromesh_sys::kernel_file::write_file;
@@ -21,21 +22,31 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// What is fixed about a job.
+/// A process that has what every job has, by its row.
 #[derive(Debug)]
-pub struct Description {
-    /// Name it is started under.
-    pub name: &'static CStr,
-    /// Its cgroup, and the file that kills all of it.
-    pub cgroup: &'static CStr,
-    /// See `cgroup`.
-    pub kill: &'static CStr,
-    /// Limits of its cgroup: file and value.
-    pub limits: &'static [(&'static CStr, &'static [u8])],
-    /// Namespaces it is born in, as `CLONE_NEW*` bits.
-    pub namespaces: u64,
-    /// How long it may take.
-    pub within: Duration,
+pub struct Job {
+    process: &'static Process,
+    cgroup: &'static Cgroup,
+    within: Duration,
+}
+
+impl Job {
+    /// The job of this row. In a constant, a row that isn't of a job, or lacks cgroup or deadline, is an error of the
+    /// compiler.
+    ///
+    /// # Panics
+    ///
+    /// Elsewhere, on such a row.
+    pub const fn of(process: &'static Process) -> Self {
+        match (&process.cgroup, process.kind) {
+            (Some(cgroup), Kind::Job { within: Some(within) }) => Self { process, cgroup, within },
+            _ => panic!("a job has a cgroup and a deadline"),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        self.process.name()
+    }
 }
 
 /// Why a job could not be started.
@@ -69,7 +80,7 @@ pub type Reason = String<MAX_REASON>;
 /// A job that runs.
 #[derive(Debug)]
 pub struct Running {
-    what: &'static Description,
+    what: &'static Job,
     pid: Pid,
     within: Duration,
     deadline: Instant,
@@ -80,19 +91,19 @@ pub struct Running {
 impl Running {
     /// Starts a job with its input and output; it says on the node's log what it has to say.
     pub fn start(
-        what: &'static Description,
+        what: &'static Job,
         argument: Option<&'static CStr>,
         [input, output]: [BorrowedFd<'_>; 2],
         ground: &Ground,
     ) -> Result<Self, StartError> {
         let within = if twin::is(Twin::HangTakeDrive) { Duration::from_secs(15) } else { what.within };
-        let cgroup = cgroup::make(what.cgroup, what.limits).map_err(StartError::MakeCgroup)?;
-        let reason =
-            rustix::fs::memfd_create(what.name, MemfdFlags::CLOEXEC).map_err(StartError::MakeReason)?;
+        let cgroup = cgroup::make(what.cgroup).map_err(StartError::MakeCgroup)?;
+        let reason = rustix::fs::memfd_create(what.process.name, MemfdFlags::CLOEXEC)
+            .map_err(StartError::MakeReason)?;
         let pid = spawn(&Spawn {
-            name: what.name,
+            name: what.process.name,
             argument,
-            namespaces: what.namespaces,
+            namespaces: what.process.namespaces.flags(),
             cgroup: Some(cgroup.as_fd()),
             fds: &[input, output, ground.kmsg.as_fd(), reason.as_fd()],
         })
@@ -116,9 +127,9 @@ impl Running {
             return;
         }
         self.overdue = true;
-        log::error!("{} is not done after {} s and is killed", name(self.what), self.within.as_secs());
-        if let Err(cause) = write_file(self.what.kill, b"1") {
-            log::warn!("{}: cgroup.kill: {cause}", name(self.what));
+        log::error!("{} is not done after {} s and is killed", self.what.name(), self.within.as_secs());
+        if let Err(cause) = write_file(self.what.cgroup.kill, b"1") {
+            log::warn!("{}: cgroup.kill: {cause}", self.what.name());
             let _ = rustix::process::kill_process(self.pid, Signal::KILL);
         }
     }
@@ -132,10 +143,10 @@ impl Running {
         };
         let reason = match end {
             End::Code(_) => left(&self.reason),
-            End::Signal(signal) => text(format_args!("{} was ended by signal {signal}", name(self.what))),
+            End::Signal(signal) => text(format_args!("{} was ended by signal {signal}", self.what.name())),
             End::Overdue => {
                 let seconds = self.within.as_secs();
-                text(format_args!("{} was not done after {seconds} s, and was killed", name(self.what)))
+                text(format_args!("{} was not done after {seconds} s, and was killed", self.what.name()))
             }
         };
         (end, reason)
@@ -144,7 +155,7 @@ impl Running {
 
 /// Starts a job and waits for its end, while the boot stands still and the watchdog is petted.
 pub fn run(
-    what: &'static Description,
+    what: &'static Job,
     argument: Option<&'static CStr>,
     streams: [BorrowedFd<'_>; 2],
     ground: &Ground,
@@ -180,8 +191,4 @@ fn text(arguments: core::fmt::Arguments<'_>) -> Reason {
     // What doesn't fit is left out: the names and numbers above do.
     let _ = core::fmt::Write::write_fmt(&mut text, arguments);
     text
-}
-
-fn name(what: &Description) -> &'static str {
-    what.name.to_str().unwrap_or_default()
 }

@@ -6,29 +6,17 @@
 //!
 //! The queue knows nothing of processes beside their number, so that a table test walks it without one.
 
-use crate::job::{Description, End, Reason, Running, StartError};
+use crate::job::{End, Job, Reason, Running, StartError};
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
-use astromesh_proto::deadlines::SLOTS_JOB_WITHIN;
+use astromesh_node::process;
 use astromesh_proto::ipc::{self, SlotsWork};
 use heapless::Deque;
 use rustix::process::{Pid, WaitStatus};
 use std::ffi::CStr;
 use std::time::Instant;
 
-/// `CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET` of linux/sched.h: its own mounts and processes, and no network at all.
-const ALONE: u64 = 0x0002_0000 | 0x2000_0000 | 0x4000_0000;
-
 /// The job that works on the slots.
-const SLOTS: Description = Description {
-    name: c"slots",
-    cgroup: c"/sys/fs/cgroup/slots",
-    kill: c"/sys/fs/cgroup/slots/cgroup.kill",
-    // The job, the updater, and what that starts. What it reads and writes is counted as its memory too, and given back
-    // when the limit is reached.
-    limits: &[(c"pids.max", b"16"), (c"memory.max", b"96M")],
-    namespaces: ALONE,
-    within: SLOTS_JOB_WITHIN,
-};
+const SLOTS: Job = Job::of(process::SLOTS);
 
 /// Most jobs that wait: each kind of work once, so there is always room.
 const MOST_WAITING: usize = 5;

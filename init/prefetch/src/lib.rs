@@ -4,7 +4,7 @@
 //! decompression. Their order never changes, because the root never does, so it is recorded at build time
 //! (`/usr/lib/astromesh/hot-files`) and walked here, on another processor, a little ahead of the reader.
 
-use astromesh_node::log_sink;
+use astromesh_node::{log_sink, process, service};
 use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -15,12 +15,9 @@ const LIST: &str = "/usr/lib/astromesh/hot-files";
 /// The process: one shot, ends when the list does.
 pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("prefetch", kmsg);
+        log_sink::start(process::PREFETCH, kmsg);
     }
-    if let Err(error) = astromesh_node::service::become_service(
-        astromesh_node::service::PREFETCH_ID,
-        rustix::thread::CapabilitySet::empty(),
-    ) {
+    if let Err(error) = service::become_service(process::PREFETCH) {
         log::error!("{error}");
         return 1;
     }

@@ -4,7 +4,7 @@
 //! agree on path and form.
 //!
 //! **What always holds.** Each file has one writer and one reader, and lies in a folder that only that reader's group may
-//! enter (`astromesh_node::places::CONFIG_DIRECTORIES`). What is read here was checked as part of a whole machine-config
+//! enter (`reads` in `astromesh_node::process`). What is read here was checked as part of a whole machine-config
 //! before it was written.
 //!
 //! **Refuses** to be linked into PID 1, which reads its plan, of fixed size and without a parser, from another file. What

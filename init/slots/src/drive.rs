@@ -5,11 +5,10 @@
 //! volume is mounted. What they are worth is decided by the signature, as it is with a registry.
 
 use astromesh_node::service::{self, BecomeError};
-use astromesh_node::{disk, volume};
+use astromesh_node::{disk, process, volume};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::thread::CapabilitySet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -67,7 +66,7 @@ pub fn take() -> Result<(), DriveError> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount(device.as_str(), MOUNTED_ON, kind, flags, None::<&CStr>).map_err(failed)?;
     // The mount point's own mode keeps others out; the volume's root has another.
-    service::become_service(service::UPDATE_ID, CapabilitySet::empty())?;
+    service::become_service(process::UPDATE)?;
     copy().map_err(|(file, cause)| DriveError::Copy { file, cause })
 }
 

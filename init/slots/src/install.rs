@@ -13,6 +13,8 @@ use crate::esp::{Esp, MOUNTED_ON};
 use crate::node::Node;
 use crate::transfers::{DEFINITIONS, Places, SYSUPDATE, definitions};
 use astromesh_node::disk::{self, Disk};
+use astromesh_node::places::KEYS_FOLDER;
+use astromesh_node::process::INSTALL;
 use astromesh_node::service;
 use astromesh_node::view::{DEVICES, Device, Memory, STRICT, Tree, View};
 use astromesh_oci::{Digest, Evidence, Kind, PublicKey, Verified};
@@ -25,7 +27,6 @@ use astromesh_verity::{Superblock, partition_uuids};
 use error::InstallError;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::mount;
-use rustix::thread::CapabilitySet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -53,7 +54,7 @@ const DIRECTORIES: &[&CStr] = &[c"/run/stage", c"/run/keys", c"/run/kept", c"/ru
 
 const TREES: &[Tree] = &[
     Tree { from: c"/var/lib/update/stage", to: c"/run/stage", writable: false },
-    Tree { from: c"/run/config/slots", to: c"/run/keys", writable: false },
+    Tree { from: KEYS_FOLDER, to: c"/run/keys", writable: false },
     Tree { from: c"/var/lib/node", to: c"/run/kept", writable: false },
     Tree { from: c"/run/install", to: c"/run/install", writable: true },
     Tree { from: c"/sys", to: c"/sys", writable: false },
@@ -66,7 +67,7 @@ pub fn run(node: &Node) -> Result<(), SlotsError> {
     let esp = esp_device(&node.disk).ok_or(SlotsError::FindDisk)?;
     View { memory: MEMORY, directories: DIRECTORIES, trees: TREES, devices: &devices, proc: c"" }.build()?;
     mount_esp(&esp).map_err(|cause| EspError::Mount { device: esp.clone(), cause })?;
-    service::become_service(service::INSTALL_ID, CapabilitySet::empty())?;
+    service::become_service(INSTALL)?;
 
     let candidate = verify(node)?;
     make_room(node, &candidate)?;
@@ -96,7 +97,7 @@ fn devices(disk: &str) -> Option<Vec<Device>> {
         let (major, minor) = text.trim().split_once(':')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    let owner = service::INSTALL_ID;
+    let owner = INSTALL.id;
     let block =
         |name: String, number| Device { name, kind: FileType::BlockDevice, mode: 0o600, number, owner };
     let mut devices = vec![
@@ -121,13 +122,10 @@ fn esp_device(disk: &str) -> Option<String> {
 
 fn mount_esp(device: &str) -> rustix::io::Result<()> {
     let source = CString::new(device).map_err(|_| rustix::io::Errno::INVAL)?;
-    mount(
-        source.as_c_str(),
-        MOUNTED_ON,
-        c"vfat",
-        STRICT,
-        c"uid=907,gid=907,fmask=0177,dmask=0077,errors=remount-ro",
-    )
+    // FAT has no owners: every file belongs to who the mount says.
+    let options = format!("uid={0},gid={0},fmask=0177,dmask=0077,errors=remount-ro", INSTALL.id);
+    let options = CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
+    mount(source.as_c_str(), MOUNTED_ON, c"vfat", STRICT, options.as_c_str())
 }
 
 /// Checks all that is staged, as if nobody had before.

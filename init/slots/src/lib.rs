@@ -19,7 +19,7 @@ mod transfers;
 use astromesh_node::job::Reason;
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
 use astromesh_node::twin::{self, Twin};
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process, service};
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_release::boot_partition::BootPartition;
@@ -27,7 +27,6 @@ use astromesh_release::{floor, judge};
 use error::SlotsError;
 use esp::Esp;
 use node::Node;
-use rustix::thread::CapabilitySet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -37,7 +36,7 @@ const EXIT_NOT_DONE: i32 = 1;
 /// The process.
 pub fn main() -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("slots", kmsg);
+        log_sink::start(process::SLOTS, kmsg);
     }
     let reason = Reason::take();
     #[cfg(feature = "twins")]
@@ -76,7 +75,7 @@ fn carry_out() -> Result<i32, SlotsError> {
     }
     let mut esp = Esp::mount(&node.disk, work != SlotsWork::Inspect)?;
     let counted = inspect::counted_by_the_loader(node.running);
-    service::become_service(0, CapabilitySet::empty())?;
+    service::become_service(process::SLOTS)?;
     match work {
         SlotsWork::Bless => {
             bless(&mut esp, &node, counted)?;

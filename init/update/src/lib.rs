@@ -18,14 +18,13 @@ mod shared;
 use apply::Job;
 use astromesh_node::ipc_client::Pid1;
 use astromesh_node::places::UPDATE_SOCKET;
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{FromInit, SlotsWork};
 use astromesh_proto::update::Origin;
 use astromesh_release::running::running_version;
 use astromesh_settings::read_update;
 use astromesh_sys::descriptors;
 use reconcile::Next;
-use rustix::thread::CapabilitySet;
 use shared::{Shared, lock, slots};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -47,9 +46,9 @@ pub fn main() -> i32 {
     let socket = descriptors::inherited(service::IPC_FD);
     let seeds = [0, 1, 2].map(|number| descriptors::inherited(service::EXTRA_FD + number));
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
-        log_sink::start("update", kmsg);
+        log_sink::start(process::UPDATE, kmsg);
     }
-    if let Err(error) = service::become_service(service::UPDATE_ID, CapabilitySet::empty()) {
+    if let Err(error) = service::become_service(process::UPDATE) {
         log::error!("{error}");
         return 1;
     }

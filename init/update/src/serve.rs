@@ -7,7 +7,7 @@ use crate::error::ServeError;
 use crate::shared::Shared;
 use astromesh_node::framed::Framed;
 use astromesh_node::places::{MAX_UPDATE_ANSWER, MAX_UPDATE_REQUEST, UPDATE_SOCKET};
-use astromesh_node::service;
+use astromesh_node::process;
 use astromesh_proto::frame;
 use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
 use rustix::fs::Mode;
@@ -61,7 +61,7 @@ pub fn listen(shared: &Arc<Shared>) -> io::Result<()> {
 
 fn is_control(stream: &UnixStream) -> bool {
     let peer = rustix::net::sockopt::socket_peercred(stream);
-    peer.is_ok_and(|peer| peer.uid.as_raw() == service::CONTROL_ID)
+    peer.is_ok_and(|peer| peer.uid.as_raw() == process::CONTROL.id)
 }
 
 fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), ServeError> {

@@ -12,10 +12,10 @@ use super::stage::{Report, StageError};
 use super::{metadata, volume};
 use crate::clearance::Applied;
 use crate::ground::Ground;
-use crate::job::{self, Description, End};
+use crate::job::{self, End, Job};
 use crate::node::{Config, Node};
-use astromesh_node::places::{CONFIG_DIRECTORIES, PLAN};
-use astromesh_node::service;
+use astromesh_node::places::PLAN;
+use astromesh_node::process::{self, config_directories};
 use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -23,15 +23,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// The job that reads the document. One process that stays one; the document has at most 1 MiB.
-const CONFIG: Description = Description {
-    name: c"config",
-    cgroup: c"/sys/fs/cgroup/config",
-    kill: c"/sys/fs/cgroup/config/cgroup.kill",
-    limits: &[(c"pids.max", b"1"), (c"memory.max", b"64M")],
-    namespaces: 0,
-    within: Duration::from_secs(30),
-};
+/// The job that reads the document.
+const CONFIG: Job = Job::of(process::CONFIG);
 
 /// How long a drive may take to appear when the firmware carries no machine-config.
 const DRIVE_APPEARS_WITHIN: Duration = Duration::from_secs(3);
@@ -85,9 +78,9 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
 
 /// Makes a directory for each reader of results: written by the config process, read by one group alone.
 fn prepare() -> Result<(), Errno> {
-    for &(path, reader) in CONFIG_DIRECTORIES {
+    for (path, reader) in config_directories() {
         rustix::fs::mkdir(path, Mode::from_raw_mode(0o750))?;
-        rustix::fs::chown(path, Some(Uid::from_raw(service::CONFIG_ID)), Some(Gid::from_raw(reader)))?;
+        rustix::fs::chown(path, Some(Uid::from_raw(process::CONFIG.id)), Some(Gid::from_raw(reader)))?;
         // Set-group-id, so that what is made inside belongs to the reader's group.
         rustix::fs::chmod(path, Mode::from_raw_mode(0o2750))?;
     }

@@ -6,7 +6,7 @@ use super::stage::{Report, StageError};
 use super::timeline::{Moment, Timeline};
 use crate::ground::Groundwork;
 use astromesh_node::twin::{self, Twin};
-use astromesh_node::{log_sink, service};
+use astromesh_node::{log_sink, process};
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc;
 use astromesh_sys::kernel_file::write_file;
@@ -86,7 +86,7 @@ pub fn first_light() -> (Groundwork, Timeline) {
     else {
         std::process::exit(1)
     };
-    log_sink::start("init", ours);
+    log_sink::start(process::INIT, ours);
     if let Err(cause) = dev {
         log::error!("early: /dev could not be mounted: {cause}");
     }
@@ -114,14 +114,9 @@ pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
             log::warn!("early: {} stays as it is: {cause}", path.to_string_lossy());
         }
     }
-    make_directory(c"/run/net", service::NET_ID, 0o755)?;
-    make_directory(c"/run/config", service::CONFIG_ID, 0o755)?;
-    make_directory(c"/run/node", 0, 0o755)?;
-    make_directory(c"/run/update", service::UPDATE_ID, 0o755)?;
-    make_directory(c"/run/install", service::INSTALL_ID, 0o755)?;
-    // Mount points of `slots`, in its own namespace.
-    make_directory(c"/run/esp", 0, 0o700)?;
-    make_directory(c"/run/efivars", 0, 0o700)?;
+    for (directory, owner) in process::directories("/run/") {
+        make_directory(directory.path, owner, directory.mode)?;
+    }
     Ok(Report::done(match &work.watchdog {
         Some(_) => "watchdog armed, kernel file systems mounted",
         None => "kernel file systems mounted; NO watchdog",

@@ -7,23 +7,15 @@
 use super::carry::carry;
 use super::config_error::ConfigStageError;
 use crate::ground::Ground;
-use crate::job::{self, Description, End};
+use crate::job::{self, End, Job};
 use astromesh_node::places::EXIT_FOUND;
+use astromesh_node::process;
 use astromesh_proto::cloud::{Cloud, DmiFacts};
 use rustix::fs::{MemfdFlags, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
-/// The job that asks. It is one process and stays one, so that nothing of it outlives it. A machine-config has at most 1 MiB.
-/// Its time is its own limit of 20 s, and what an emulated machine needs to start it and to notice its end.
-const METADATA: Description = Description {
-    name: c"metadata",
-    cgroup: c"/sys/fs/cgroup/metadata",
-    kill: c"/sys/fs/cgroup/metadata/cgroup.kill",
-    limits: &[(c"pids.max", b"1"), (c"memory.max", b"64M")],
-    namespaces: 0,
-    within: Duration::from_secs(30),
-};
+/// The job that asks.
+const METADATA: Job = Job::of(process::METADATA);
 
 /// The cloud that the firmware names.
 pub fn cloud() -> Option<Cloud> {

@@ -10,6 +10,7 @@ pub mod proof;
 use super::stage::{Report, StageError};
 use crate::ground::Groundwork;
 use astromesh_node::disk;
+use astromesh_node::process::{PREFETCH, Process};
 use astromesh_sys::spawn::{Spawn, spawn};
 use astromesh_verity::command_line::{self, CommandLineError};
 use astromesh_verity::superblock::SuperblockError;
@@ -107,11 +108,11 @@ pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
     Ok(Report::done(&note))
 }
 
-/// Starts the read-ahead, once. It has no cgroup: what it reads must stay in memory when it is gone. PID 1 reaps it like any
-/// orphan.
+/// Starts the read-ahead, once, without a cgroup, as its row says. PID 1 reaps it like any orphan.
 fn start_prefetch(work: &Groundwork) {
     let fds = [work.null.as_fd(), work.kmsg.as_fd(), work.kmsg.as_fd()];
-    let what = Spawn { name: c"prefetch", argument: None, namespaces: 0, cgroup: None, fds: &fds };
+    let Process { name, namespaces, .. } = PREFETCH;
+    let what = Spawn { name, argument: None, namespaces: namespaces.flags(), cgroup: None, fds: &fds };
     if let Err(error) = spawn(&what) {
         log::warn!("prefetch: {error}; the runtime starts more slowly");
     }

@@ -9,7 +9,7 @@ use super::stage::{Report, StageError};
 use crate::ground::Ground;
 use crate::node::Node;
 use astromesh_node::disk::{self, Disk};
-use astromesh_node::service;
+use astromesh_node::process;
 use astromesh_verity::Uuid;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
@@ -37,17 +37,6 @@ const VAR: Uuid = Uuid::from_u128(0x4d21_b016_b534_45c2_a9fb_5c16_e091_fd2d);
 
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// What `/var` holds: path, owner, mode.
-const DIRECTORIES: &[(&CStr, u32, u32)] = &[
-    (c"/var/lib", 0, 0o755),
-    (c"/var/lib/astromesh", service::AGENT_ID, 0o700),
-    // What no service may change: the oldest release that may be installed.
-    (c"/var/lib/node", 0, 0o755),
-    // Readable by all: what is staged is public, and the installer has another user.
-    (c"/var/lib/update", service::UPDATE_ID, 0o755),
-    (c"/var/lib/update/stage", service::UPDATE_ID, 0o755),
-];
-
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     let disk = Disk::open(ground.root().disk());
@@ -67,7 +56,8 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     if !node.var_on_disk {
         mount(c"tmpfs", c"/var", c"tmpfs", FLAGS, c"mode=0755,size=64m").map_err(StateError::MountMemory)?;
     }
-    for &(path, owner, mode) in DIRECTORIES {
+    let owned = process::directories("/var/lib/").map(|(directory, id)| (directory.path, id, directory.mode));
+    for (path, owner, mode) in core::iter::once((c"/var/lib", 0, 0o755)).chain(owned) {
         make_directory(path, owner, mode).map_err(|cause| StateError::MakeDirectory {
             path: path.to_string_lossy().into_owned(),
             cause,

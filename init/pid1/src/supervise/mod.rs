@@ -252,9 +252,13 @@ fn serve(ground: &Ground, node: &mut Node, service: Service) -> Option<How> {
     None
 }
 
-/// Does what a service may ask for. `control` may ask for what operators may; `update` for work on the slots, but not to
-/// keep a release: that is for PID 1 alone.
+/// Does what a service asks for, if its row lets it ask for that. `control` may ask for what operators may; `update` for
+/// work on the slots, but not for a blessing: that is for PID 1 alone.
 fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> Option<How> {
+    if !service.row().may_say(&message) {
+        log::warn!("{}: may not say {message:?}", service.name());
+        return None;
+    }
     match (service, message) {
         (Service::Net, ToInit::Ready) => {
             node.timeline.finish("network", Outcome::Done, "configured");
@@ -277,13 +281,14 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
             node.services.kill_agent();
         }
         (Service::Control | Service::Update, ToInit::Reboot) => return Some(How::Reboot),
-        (Service::Update, ToInit::Slots(work)) if work != SlotsWork::Bless => {
+        (Service::Update, ToInit::Slots(work)) => {
             if !node.jobs.ask(work) {
                 finish_job(node, work, &jobs::Outcome::asked_twice());
             }
         }
         (Service::Control, ToInit::Poweroff) => return Some(How::PowerOff),
-        (_, message) => log::warn!("{}: may not say {message:?}", service.name()),
+        // Its row was widened, and nothing here was.
+        (_, message) => log::warn!("{}: nothing is done for {message:?}", service.name()),
     }
     None
 }

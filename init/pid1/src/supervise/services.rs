@@ -8,6 +8,7 @@ use crate::cgroup;
 use crate::clearance::Clearance;
 use crate::ground::Ground;
 use astromesh_node::places::SEEDS;
+use astromesh_node::process::{self, Process};
 use astromesh_proto::ipc::{self, FromInit};
 use astromesh_sys::kernel_file::write_file;
 use astromesh_sys::spawn::{Spawn, spawn};
@@ -16,7 +17,6 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -40,9 +40,19 @@ impl Service {
     /// All of them.
     pub const ALL: [Self; COUNT] = [Self::Net, Self::Control, Self::Agent, Self::Update];
 
+    /// What is fixed about it.
+    pub fn row(self) -> &'static Process {
+        match self {
+            Self::Net => process::NET,
+            Self::Control => process::CONTROL,
+            Self::Agent => process::AGENT,
+            Self::Update => process::UPDATE,
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
-        text(DESCRIPTIONS[self as usize].name)
+        self.row().name()
     }
 }
 
@@ -73,47 +83,6 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A service that lived this long is taken to be well: its next pause is the first again.
 pub const WELL_AFTER: Duration = Duration::from_secs(60);
-
-/// What is fixed about a service.
-struct Description {
-    name: &'static CStr,
-    cgroup: &'static CStr,
-    /// Limits of its cgroup: file and value.
-    limits: &'static [(&'static CStr, &'static [u8])],
-    namespaces: u64,
-}
-
-/// `CLONE_NEWNS | CLONE_NEWPID` of linux/sched.h.
-const OWN_MOUNTS_AND_PIDS: u64 = 0x0002_0000 | 0x2000_0000;
-
-const DESCRIPTIONS: [Description; COUNT] = [
-    Description {
-        name: c"net",
-        cgroup: c"/sys/fs/cgroup/net",
-        limits: &[(c"pids.max", b"8")],
-        namespaces: 0,
-    },
-    Description {
-        name: c"control",
-        cgroup: c"/sys/fs/cgroup/control",
-        limits: &[(c"pids.max", b"32")],
-        namespaces: 0,
-    },
-    Description {
-        name: c"agent",
-        cgroup: c"/sys/fs/cgroup/agent",
-        // A fork bomb in an agent ends here. One process too many for the kernel's memory killer is all of them.
-        limits: &[(c"pids.max", b"512"), (c"memory.oom.group", b"1")],
-        namespaces: OWN_MOUNTS_AND_PIDS,
-    },
-    Description {
-        name: c"update",
-        cgroup: c"/sys/fs/cgroup/update",
-        // What it may take at its peak, what it reads and writes included: SPECIFICATION.md.
-        limits: &[(c"pids.max", b"8"), (c"memory.max", b"24M")],
-        namespaces: 0,
-    },
-];
 
 /// Why a service could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -165,10 +134,11 @@ impl Services {
         if let Err(cause) = write_file(root, b"+memory +pids +cpu") {
             log::warn!("cgroup controllers could not be enabled: {cause}; services run without limits");
         }
-        for (service, description) in services.list.iter_mut().zip(&DESCRIPTIONS) {
-            match cgroup::make(description.cgroup, description.limits) {
+        for (service, which) in services.list.iter_mut().zip(Service::ALL) {
+            let Some(cgroup) = &which.row().cgroup else { continue };
+            match cgroup::make(cgroup) {
                 Ok(cgroup) => service.cgroup = Some(cgroup),
-                Err(cause) => log::warn!("{}: no cgroup: {cause}", text(description.name)),
+                Err(cause) => log::warn!("{}: no cgroup: {cause}", which.name()),
             }
         }
         match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
@@ -195,7 +165,7 @@ impl Services {
 
     fn start_any(&mut self, which: Service, ground: &Ground) -> Result<(), StartError> {
         let (index, kmsg, null) = (which as usize, &ground.kmsg, &ground.null);
-        let description = &DESCRIPTIONS[index];
+        let row = which.row();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(StartError::MakeSocket)?;
@@ -233,9 +203,9 @@ impl Services {
             return Err(StartError::FindCgroup);
         }
         let pid = spawn(&Spawn {
-            name: description.name,
+            name: row.name,
             argument: None,
-            namespaces: description.namespaces,
+            namespaces: row.namespaces.flags(),
             cgroup: service.cgroup.as_ref().map(AsFd::as_fd),
             fds: &fds,
         })
@@ -315,7 +285,8 @@ impl Services {
 
     /// Kills everything in the agent's cgroup, however deep it forked.
     pub fn kill_agent(&self) {
-        if let Err(cause) = write_file(c"/sys/fs/cgroup/agent/cgroup.kill", b"1") {
+        let Some(cgroup) = &process::AGENT.cgroup else { return };
+        if let Err(cause) = write_file(cgroup.kill, b"1") {
             log::warn!("agent: cgroup.kill: {cause}");
             if let Some(pid) = self.list[Service::Agent as usize].pid {
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -346,7 +317,8 @@ impl Services {
         let services = services.map(move |(which, service)| {
             message(which.name(), service.pid, service.restarts, memory && which != Service::Agent)
         });
-        core::iter::once(message("init", Some(rustix::process::getpid()), 0, memory)).chain(services)
+        core::iter::once(message(process::INIT.name(), Some(rustix::process::getpid()), 0, memory))
+            .chain(services)
     }
 }
 
@@ -354,10 +326,6 @@ fn message(name: &str, pid: Option<Pid>, restarts: u32, look_inside: bool) -> Fr
     let (rss_kib, pss_kib) = pid.filter(|_| look_inside).map_or((0, 0), memory::of);
     let pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
     FromInit::Service { name: ipc::cut(name), pid, restarts, rss_kib, pss_kib }
-}
-
-fn text(name: &'static CStr) -> &'static str {
-    name.to_str().unwrap_or_default()
 }
 
 /// The pause before the next restart: doubled each time, begun anew once the service lived well.
