@@ -12,8 +12,10 @@ use astromesh_release::judge::{KeepError, RollbackError};
 #[derive(Debug, thiserror::Error)]
 pub enum SlotsError {
     /// PID 1 did not say what to do.
-    #[error("what is to be done was not said")]
-    ReadWork,
+    #[error(
+        "started with {0:?} where it takes inspect, install, bless, rollback or take-drive; only PID 1 starts it"
+    )]
+    ReadWork(Option<String>),
     /// The release that runs is not known.
     #[error("/etc/os-release names no IMAGE_VERSION of the form 1.2.3: the image was put together wrongly")]
     ReadVersion,

@@ -3,6 +3,7 @@
 //! What is to be changed, and in which order, is decided by `astromesh_release::judge`; this module has the kernel do it.
 
 use astromesh_node::disk;
+use astromesh_node::view::STRICT;
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_release::boot_partition::{BootPartition, EspError};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -27,7 +28,7 @@ impl Esp {
         let device = partition.device.to_string_lossy().into_owned();
         let failed = |cause| EspError::Mount { device: device.clone(), cause };
         let source = CString::new(device.as_bytes()).map_err(|_| failed(Errno::INVAL))?;
-        let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let mut flags = STRICT;
         if writable {
             // Names are written out as they change, not when the kernel finds time for it.
             flags |= MountFlags::DIRSYNC;

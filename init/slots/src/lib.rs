@@ -54,13 +54,14 @@ pub fn main() -> i32 {
 }
 
 fn carry_out() -> Result<i32, SlotsError> {
-    let work = match std::env::args().nth(1).as_deref() {
+    let argument = std::env::args().nth(1);
+    let work = match argument.as_deref() {
         Some("inspect") => SlotsWork::Inspect,
         Some("install") => SlotsWork::Install,
         Some("bless") => SlotsWork::Bless,
         Some("rollback") => SlotsWork::Rollback,
         Some("take-drive") => SlotsWork::TakeDrive,
-        _ => return Err(SlotsError::ReadWork),
+        _ => return Err(SlotsError::ReadWork(argument)),
     };
     let node = Node::read()?;
     match work {
