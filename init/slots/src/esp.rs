@@ -1,6 +1,6 @@
 //! The node's boot partition, mounted.
 //!
-//! What is to be changed, and in which order, is decided by `astromesh_release::judge`; this module has the kernel do it.
+//! What is to be changed, and in which order, is decided by `astromesh_release::entries`; this module has the kernel do it.
 
 use astromesh_node::disk;
 use astromesh_node::view::STRICT;
@@ -94,7 +94,7 @@ impl BootPartition for Esp {
     fn entries(&mut self) -> Result<Vec<BootEntry>, EspError> {
         let whole = Self::listed()?.into_iter().filter(|(_, size)| *size >= LEAST);
         let mut entries: Vec<_> = whole.map(|(entry, _)| entry).collect();
-        // Newest first; of one release the entry that is kept before one that counts.
+        // Newest first; of one release the blessed entry before one that counts.
         entries.sort_unstable_by(|one, two| two.version.cmp(&one.version).then(one.tries.cmp(&two.tries)));
         Ok(entries)
     }

@@ -31,12 +31,12 @@ pub fn counted_by_the_loader(running: Version) -> Option<BootEntry> {
         Some(entry) if entry.version == running => Some(entry),
         Some(entry) => {
             log::warn!(
-                "the boot loader says that it counts {entry}, but {running} runs; nothing is kept by that"
+                "the boot loader says that it counts {entry}, but {running} runs; nothing is blessed by that"
             );
             None
         }
         None => {
-            log::warn!("the boot loader counts an entry that is none of ours; nothing is kept by that");
+            log::warn!("the boot loader counts an entry that is none of ours; nothing is blessed by that");
             None
         }
     }

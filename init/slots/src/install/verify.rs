@@ -32,7 +32,7 @@ pub fn verify(node: &Node) -> Result<Candidate, InstallError> {
         Verified::from_evidence(&evidence, &keys).map_err(|error| InstallError::Verify(error.to_string()))?;
     let candidate = Candidate::read(&verified)?;
     let slots = None;
-    candidate.judge(node.running, floor::read(Path::new(FLOOR)), slots, now())?;
+    candidate.admit(node.running, floor::read(Path::new(FLOOR)), slots, now())?;
     for kind in KINDS {
         let name = candidate.file_name(kind);
         let mut file = staged(&candidate, kind)?;
