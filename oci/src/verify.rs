@@ -133,7 +133,7 @@ impl Verified {
             return Err(VerifyError::ReadManifest { reference: place(), source });
         }
         let signature = Signature::bare(&evidence.payload, &evidence.signature);
-        let key = judge(&signature, &evidence.payload, digest, keys)
+        let key = find_signer(&signature, &evidence.payload, digest, keys)
             .map_err(|reason| VerifyError::MatchSignature { reference: place(), digest, reason })?;
         let manifest = Manifest::parse(&evidence.manifest)
             .map_err(|source| VerifyError::ReadManifest { reference: place(), source })?;
@@ -192,7 +192,7 @@ fn signer(
                 return Err(RegistryError::Reach { registry, cause: chain(&error) }.into());
             }
             Ok(None) => reason = Some("a signature's payload is not what its digest says".to_owned()),
-            Ok(Some(payload)) => match judge(&signature, &payload, digest, keys) {
+            Ok(Some(payload)) => match find_signer(&signature, &payload, digest, keys) {
                 Ok(key) => return Ok((key, payload, signature.signature)),
                 Err(why) => reason = Some(why),
             },
@@ -226,7 +226,7 @@ pub fn believe_anyone() {
 }
 
 /// The trusted key that made this signature for this digest, or why there is none.
-fn judge(
+fn find_signer(
     signature: &Signature,
     payload: &[u8],
     digest: Digest,
@@ -264,18 +264,18 @@ mod tests {
         let (stranger, other) = pair();
         let digest = Digest::of(b"manifest");
         let payload = signature::payload("registry.example/os", digest);
-        let judged = |signature, keys: &[_]| judge(&signature, &payload, digest, keys);
-        assert_eq!(judged(signed(&key, &payload), &[other, public]), Ok(public), "the twin");
-        assert!(judged(signed(&stranger, &payload), &[public]).is_err());
-        assert!(judged(signed(&key, b"another payload"), &[public]).is_err());
-        assert!(judged(signed(&key, &payload), &[]).is_err());
+        let signer = |signature, keys: &[_]| find_signer(&signature, &payload, digest, keys);
+        assert_eq!(signer(signed(&key, &payload), &[other, public]), Ok(public), "the twin");
+        assert!(signer(signed(&stranger, &payload), &[public]).is_err());
+        assert!(signer(signed(&key, b"another payload"), &[public]).is_err());
+        assert!(signer(signed(&key, &payload), &[]).is_err());
     }
 
     #[test]
     fn a_signature_for_another_image_or_of_another_type_does_not_count() {
         let (key, public) = pair();
         let (digest, other) = (Digest::of(b"manifest"), Digest::of(b"older manifest"));
-        let verdict = |payload: &[u8]| judge(&signed(&key, payload), payload, digest, &[public]);
+        let verdict = |payload: &[u8]| find_signer(&signed(&key, payload), payload, digest, &[public]);
         assert!(verdict(&signature::payload("r", other)).unwrap_err().contains("another image"));
         assert!(verdict(b"{}").unwrap_err().contains("can't be read"));
         assert_eq!(verdict(&signature::payload("r", digest)), Ok(public), "the twin");

@@ -1,6 +1,6 @@
-//! What a node tells of its slots and its updates: to the operator, and to itself across a restart.
+//! What a node tells of its slots and its updates: to the operator, and to itself across a reboot.
 //!
-//! [`Slots`] is what the one-shot `slots` process found on the disk, [`Record`] what the `update` service keeps on `/var`.
+//! [`Slots`] is what the job `slots` found on the disk, [`Record`] what the service `update` has on `/var`.
 //! Both are JSON, because both are read by another release than wrote them: after a rollback the older one reads what the
 //! newer one left. A field is only ever added, with a default, and never changes its meaning.
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const SLOTS_FILE: &str = "/run/node/slots";
 /// Largest it may be, in bytes.
 pub const MAX_FILE: usize = 64 * 1024;
-/// How many attempts are kept: enough to see a habit, little enough to read.
+/// How many attempts a record has: enough to see a habit, little enough to read.
 pub const MOST_ATTEMPTS: usize = 32;
 
 /// Both slots as they are on the disk.
@@ -20,7 +20,7 @@ pub const MOST_ATTEMPTS: usize = 32;
 pub struct Slots {
     /// The release that runs.
     pub running: Version,
-    /// The entry that the boot loader started and counts: `None` for a release that is kept, or that was not started by a
+    /// The entry that the boot loader started and counts: `None` for a release that is blessed, or that was not started by a
     /// boot loader.
     pub counted: Option<BootEntry>,
     /// Every boot entry of ours, newest release first.
@@ -79,9 +79,9 @@ pub enum Outcome {
     Staging,
     /// `systemd-sysupdate` writes the idle slot.
     Installing,
-    /// The slot is written; the machine is, or is about to be, restarted into it.
+    /// The slot is written; the machine is, or is about to be, rebooted into it.
     Trying,
-    /// Health has held, the release is kept.
+    /// Health has held, the release is blessed: an operator reads that it is kept.
     Kept,
     /// It ran out of tries, or gave up its place, and the older release runs again.
     RolledBack,
@@ -115,7 +115,7 @@ pub struct Attempt {
     /// Bytes that were there already.
     #[serde(default)]
     pub reused: u64,
-    /// How often a power cut or a restart interrupted it.
+    /// How often a power cut or a reboot interrupted it.
     #[serde(default)]
     pub interruptions: u32,
 }
@@ -133,13 +133,13 @@ pub struct Record {
 pub enum UpdateRequest {
     /// What is there to install: answered by [`UpdateAnswer::Found`] or [`UpdateAnswer::Refused`].
     Check(Origin),
-    /// Fetch, verify, install, and restart into it: [`UpdateAnswer::Progress`] until one of the others.
+    /// Fetch, verify, install, and reboot into it: [`UpdateAnswer::Progress`] until one of the others.
     Apply {
         /// From where.
         origin: Origin,
         /// Stop before anything is written.
         dry_run: bool,
-        /// Whether to restart the machine once it is installed.
+        /// Whether to reboot the machine once it is installed.
         restart: bool,
     },
     /// Answered by [`UpdateAnswer::State`].

@@ -91,7 +91,7 @@ fn standing(entry: &BootEntry, slots: &Slots) -> (String, Color) {
         None => ("kept".to_owned(), Color::Green),
         Some(tries) if tries.left == 0 && !runs => ("failed".to_owned(), Color::Red),
         Some(tries) if runs => (format!("runs, on trial, {} tries left", tries.left), Color::Yellow),
-        Some(tries) => (format!("waits for a restart, {} tries left", tries.left), Color::Cyan),
+        Some(tries) => (format!("waits for a reboot, {} tries left", tries.left), Color::Cyan),
     }
 }
 

@@ -8,8 +8,11 @@ use std::ffi::CStr;
 pub const PLAN: &str = "/run/config/plan";
 
 /// Where the public keys lie that a release must be signed with, one file each: written by `config`, read by `slots`.
-pub const KEYS: &str = "/run/config/slots";
-/// [`KEYS`], as system calls take it.
+pub const KEYS: &str = match KEYS_FOLDER.to_str() {
+    Ok(path) => path,
+    Err(_) => panic!("the path is ASCII"),
+};
+/// [`KEYS`], as kernel calls take it.
 pub const KEYS_FOLDER: &CStr = c"/run/config/slots";
 
 /// Name of the file with every certificate authority that the runtime trusts, in the folder that `config` fills for it.

@@ -1,7 +1,7 @@
 //! The boot partition: a FAT that firmware reads, on which each name is a decision.
 //!
 //! What is done to it is behind a trait, because what matters is what happens when each step fails or power goes in the
-//! middle of it; a table test walks that on a partition in memory ([`crate::judge`]). The one that is mounted is in `slots`,
+//! middle of it; a table test walks that on a partition in memory ([`crate::entries`]). The one that is mounted is in `slots`,
 //! the only process that may write to it.
 
 use astromesh_proto::boot_entry::BootEntry;

@@ -1,7 +1,7 @@
 //! The floor: the oldest release that may be installed, whoever signed it.
 //!
 //! A signature says who made a release, not that it is the newest; without a floor an old one with a known hole could be
-//! brought back by whoever can put it before the node. It rises when a release is kept and never falls. It lies in a folder
+//! brought back by whoever can put it before the node. It rises when a release is blessed and never falls. It lies in a folder
 //! that no service may write to.
 
 use astromesh_node::durable;
@@ -12,8 +12,8 @@ use std::path::Path;
 /// Where it lies.
 pub const FILE: &str = "/var/lib/node/floor";
 
-/// The floor; `None` when there is none yet. A file that is no version is none: it is written anew by the next release
-/// that is kept, and until then the release that runs is the floor anyway.
+/// The floor; `None` when there is none yet. A file that doesn't hold a version counts as absent: the next blessing
+/// writes it anew, and until then the release that runs is the floor anyway.
 pub fn read(path: &Path) -> Option<Version> {
     std::fs::read_to_string(path).ok()?.trim_end().parse().ok()
 }

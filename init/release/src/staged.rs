@@ -1,4 +1,4 @@
-//! A release that may be installed: what its signed manifest says, read strictly, and where its files are staged.
+//! A candidate: what its signed manifest says, read strictly, and where its files are staged.
 //!
 //! The service that fetches and the process that installs both use this, so that neither has an opinion of its own on what
 //! a release is. A [`Candidate`] is only made from a manifest that a trusted key has signed.
@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Where releases are staged: made by PID 1, written by `update`.
 pub const STAGE: &str = "/var/lib/update/stage";
 
-/// Name of the file that proves whose release is staged.
+/// Name of the file with the evidence of what is staged.
 pub const EVIDENCE: &str = "evidence";
 
 /// The machine that a release must be for.
@@ -24,7 +24,7 @@ pub const ARCHITECTURE: &str = "x86_64";
 /// The layers that are installed.
 pub const KINDS: [Kind; 3] = [Kind::Verity, Kind::Root, Kind::Uki];
 
-/// The node's clock, in seconds since 1970; 0 when it says an earlier time. It is the one that certificates are judged by.
+/// The node's clock, in seconds since 1970; 0 when it says an earlier time. It is the one that certificates are checked by.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -55,7 +55,7 @@ pub enum RefuseError {
     )]
     Expired(u64, u64),
     /// The other slot has it.
-    #[error("{0} is installed already, and has {1}; restart the node to start it")]
+    #[error("{0} is installed already, and has {1}; reboot the node to start it")]
     Installed(Version, String),
 }
 
@@ -108,8 +108,8 @@ impl Candidate {
         Ok(Self { version, root_hash, expires, layers, release })
     }
 
-    /// Whether it may be installed on a node that runs `running`, whose clock says `now` (seconds since 1970).
-    pub fn judge(
+    /// Admits it, or says why not, to a node that runs `running`, whose clock says `now` (seconds since 1970).
+    pub fn admit(
         &self,
         running: Version,
         floor: Option<Version>,

@@ -5,6 +5,7 @@
 //! volume is mounted. What they are worth is decided by the signature, as it is with a registry.
 
 use astromesh_node::service::{self, BecomeError};
+use astromesh_node::view::STRICT;
 use astromesh_node::{disk, process, volume};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -63,7 +64,7 @@ pub fn take() -> Result<(), DriveError> {
     let (device, kind) = found.ok_or(DriveError::Find)?;
     let failed = |cause| DriveError::Mount { device: device.clone(), cause };
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(failed)?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let flags = MountFlags::RDONLY | STRICT;
     mount(device.as_str(), MOUNTED_ON, kind, flags, None::<&CStr>).map_err(failed)?;
     // The mount point's own mode keeps others out; the volume's root has another.
     service::become_service(process::UPDATE)?;

@@ -6,14 +6,16 @@ use astromesh_node::places::DISK_FILE;
 use astromesh_node::service::BecomeError;
 use astromesh_node::view::ViewError;
 use astromesh_release::boot_partition::EspError;
-use astromesh_release::judge::{KeepError, RollbackError};
+use astromesh_release::entries::{BlessError, RollbackError};
 
 /// Why the work could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotsError {
     /// PID 1 did not say what to do.
-    #[error("what is to be done was not said")]
-    ReadWork,
+    #[error(
+        "started with {0:?} where it takes inspect, install, bless, rollback or take-drive; only PID 1 starts it"
+    )]
+    ReadWork(Option<String>),
     /// The release that runs is not known.
     #[error("/etc/os-release names no IMAGE_VERSION of the form 1.2.3: the image was put together wrongly")]
     ReadVersion,
@@ -34,9 +36,9 @@ pub enum SlotsError {
         /// Why.
         cause: std::io::Error,
     },
-    /// A release can't be kept.
-    #[error("this release can't be kept: {0}")]
-    Keep(#[from] KeepError),
+    /// The release that runs can't be blessed.
+    #[error("this release can't be blessed: {0}")]
+    Bless(#[from] BlessError),
     /// The other slot can't be gone back to.
     #[error("no rollback: {0}")]
     Rollback(#[from] RollbackError),

@@ -1,8 +1,9 @@
 //! The node's boot partition, mounted.
 //!
-//! What is to be changed, and in which order, is decided by `astromesh_release::judge`; this module has the kernel do it.
+//! What is to be changed, and in which order, is decided by `astromesh_release::entries`; this module has the kernel do it.
 
 use astromesh_node::disk;
+use astromesh_node::view::STRICT;
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_release::boot_partition::{BootPartition, EspError};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -27,7 +28,7 @@ impl Esp {
         let device = partition.device.to_string_lossy().into_owned();
         let failed = |cause| EspError::Mount { device: device.clone(), cause };
         let source = CString::new(device.as_bytes()).map_err(|_| failed(Errno::INVAL))?;
-        let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let mut flags = STRICT;
         if writable {
             // Names are written out as they change, not when the kernel finds time for it.
             flags |= MountFlags::DIRSYNC;
@@ -93,7 +94,7 @@ impl BootPartition for Esp {
     fn entries(&mut self) -> Result<Vec<BootEntry>, EspError> {
         let whole = Self::listed()?.into_iter().filter(|(_, size)| *size >= LEAST);
         let mut entries: Vec<_> = whole.map(|(entry, _)| entry).collect();
-        // Newest first; of one release the entry that is kept before one that counts.
+        // Newest first; of one release the blessed entry before one that counts.
         entries.sort_unstable_by(|one, two| two.version.cmp(&one.version).then(one.tries.cmp(&two.tries)));
         Ok(entries)
     }

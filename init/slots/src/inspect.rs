@@ -3,6 +3,7 @@
 use crate::error::SlotsError;
 use crate::node::Node;
 use astromesh_node::disk::Disk;
+use astromesh_node::view::STRICT;
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::update::{SLOTS_FILE, SlotPartition, Slots};
 use astromesh_proto::version::Version;
@@ -21,7 +22,7 @@ const COUNT_PATH: &str = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c
 /// The entry that the boot loader started and counts; `None` when it counts none, when there was no boot loader, and when
 /// what it says can't be about the release that runs.
 pub fn counted_by_the_loader(running: Version) -> Option<BootEntry> {
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let flags = MountFlags::RDONLY | STRICT;
     // A machine without UEFI has no such file system.
     mount(c"efivarfs", VARIABLES, c"efivarfs", flags, c"").ok()?;
     let bytes = std::fs::read(format!("{VARIABLES}/{COUNT_PATH}")).ok()?;
@@ -30,12 +31,12 @@ pub fn counted_by_the_loader(running: Version) -> Option<BootEntry> {
         Some(entry) if entry.version == running => Some(entry),
         Some(entry) => {
             log::warn!(
-                "the boot loader says that it counts {entry}, but {running} runs; nothing is kept by that"
+                "the boot loader says that it counts {entry}, but {running} runs; nothing is blessed by that"
             );
             None
         }
         None => {
-            log::warn!("the boot loader counts an entry that is none of ours; nothing is kept by that");
+            log::warn!("the boot loader counts an entry that is none of ours; nothing is blessed by that");
             None
         }
     }

@@ -1,8 +1,8 @@
-//! The one-shot `slots` process: looks at the slots, has the idle one written, keeps or gives up the release that runs.
+//! The job `slots`: looks at the slots, has the idle one written, blesses or gives up the release that runs.
 //!
 //! PID 1 starts it, one at a time, in namespaces of its own and without any network. It is the only code that writes to
 //! the boot partition, and the only one that starts a foreign program with rights (`systemd-sysupdate`, which writes the
-//! idle slot). It believes nobody: what is to be installed is verified here once more, with the keys of the machine-config,
+//! idle slot). It believes no other process: what is to be installed is verified here once more, with the keys of the machine-config,
 //! whatever the service that fetched it has verified before.
 //!
 //! What it found lies in `/run/node/slots` for the services that show it; why it could not do its work, it leaves for PID 1
@@ -23,7 +23,7 @@ use astromesh_node::{log_sink, process, service};
 use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::ipc::SlotsWork;
 use astromesh_release::boot_partition::BootPartition;
-use astromesh_release::{floor, judge};
+use astromesh_release::{entries, floor};
 use error::SlotsError;
 use esp::Esp;
 use node::Node;
@@ -54,13 +54,14 @@ pub fn main() -> i32 {
 }
 
 fn carry_out() -> Result<i32, SlotsError> {
-    let work = match std::env::args().nth(1).as_deref() {
+    let argument = std::env::args().nth(1);
+    let work = match argument.as_deref() {
         Some("inspect") => SlotsWork::Inspect,
         Some("install") => SlotsWork::Install,
         Some("bless") => SlotsWork::Bless,
         Some("rollback") => SlotsWork::Rollback,
         Some("take-drive") => SlotsWork::TakeDrive,
-        _ => return Err(SlotsError::ReadWork),
+        _ => return Err(SlotsError::ReadWork(argument)),
     };
     let node = Node::read()?;
     match work {
@@ -94,11 +95,11 @@ fn carry_out() -> Result<i32, SlotsError> {
     }
 }
 
-/// Keeps the release that runs: takes the count out of its entry's name, then raises the floor. In this order, and either
+/// Blesses the release that runs: takes the count out of its entry's name, then raises the floor. In this order, and either
 /// may have been done by an earlier try that power failed in.
 fn bless(esp: &mut impl BootPartition, node: &Node, counted: Option<BootEntry>) -> Result<(), SlotsError> {
-    if let Some(change) = judge::keep(esp, node.running, counted)? {
-        log::info!("{} is kept: {} is {} now", node.running, change.from, change.to);
+    if let Some(change) = entries::bless(esp, node.running, counted)? {
+        log::info!("{} is blessed: {} is {} now", node.running, change.from, change.to);
     }
     let before = floor::read(Path::new(floor::FILE));
     if before.is_none_or(|floor| floor < node.running) {
@@ -112,8 +113,8 @@ fn bless(esp: &mut impl BootPartition, node: &Node, counted: Option<BootEntry>) 
 /// Makes the boot loader start the other slot from now on.
 fn rollback(esp: &mut impl BootPartition, node: &Node) -> Result<(), SlotsError> {
     let partitions = inspect::partitions(&node.disk);
-    let (change, other) = judge::rollback(&esp.entries()?, node.running, &partitions)?;
-    judge::carry_out(esp, &change)?;
+    let (change, other) = entries::rollback(&esp.entries()?, node.running, &partitions)?;
+    entries::carry_out(esp, &change)?;
     log::warn!("{} gives up its place to {other}, as the operator asked", node.running);
     Ok(())
 }

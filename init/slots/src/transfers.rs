@@ -1,7 +1,7 @@
 //! What `systemd-sysupdate` is told: three transfers, in the order in which they are made.
 //!
 //! Hash tree, root, and the boot entry last: until that one is there, nothing that the boot loader looks at has changed.
-//! The disk is named, not looked for; two releases are kept; the one that runs is never overwritten. See
+//! The disk is named, not looked for; there are at most two releases; the one that runs is never overwritten. See
 //! sysupdate.d(5), and docs/decisions/018-sysupdate-closure.md for what was found out about it.
 
 use astromesh_proto::version::Version;

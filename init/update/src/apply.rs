@@ -1,4 +1,4 @@
-//! One update from beginning to end: verify, fetch, verify again, have it installed, restart.
+//! One update from beginning to end: verify, fetch, verify again, have it installed, reboot.
 //!
 //! Until the last step nothing that runs has changed, and until the one before it nothing that the boot loader looks at;
 //! so every refusal says so, and every step may be the last before a power cut.
@@ -32,8 +32,8 @@ pub struct Job {
     pub origin: Origin,
     /// Stop before anything is written.
     pub dry_run: bool,
-    /// Restart the machine once it is installed.
-    pub restart: bool,
+    /// Reboot the machine once it is installed.
+    pub reboot: bool,
     /// Nobody asked for it just now: a release that failed here before is not tried again.
     pub resumed: bool,
 }
@@ -42,15 +42,15 @@ pub struct Job {
 pub struct Ending {
     /// What is answered.
     pub answer: UpdateAnswer,
-    /// Whether the machine is to be restarted, once that is said.
-    pub restart: bool,
+    /// Whether the machine is to reboot, once that is said.
+    pub reboot: bool,
     /// Whether the release could be asked for at all.
     pub asked: bool,
 }
 
 impl Ending {
-    fn without_restart(answer: UpdateAnswer) -> Self {
-        Self { answer, restart: false, asked: true }
+    fn without_reboot(answer: UpdateAnswer) -> Self {
+        Self { answer, reboot: false, asked: true }
     }
 }
 
@@ -60,7 +60,7 @@ type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
 /// What there is to install.
 pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
     match find(shared, origin) {
-        Ok((_, candidate)) => match candidate.judge(shared.running, floor(), slots().as_ref(), now()) {
+        Ok((_, candidate)) => match candidate.admit(shared.running, floor(), slots().as_ref(), now()) {
             Ok(()) => UpdateAnswer::Found(candidate.release),
             Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
         },
@@ -74,13 +74,13 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => {
-            return Ending::without_restart(UpdateAnswer::Refused(UpdateError::Begin.to_string()));
+            return Ending::without_reboot(UpdateAnswer::Refused(UpdateError::Begin.to_string()));
         }
     };
     tell(Step::Verify, 0, 0);
     let refused = |reason: UpdateError, asked| {
         log::warn!("{reason}");
-        Ending { answer: UpdateAnswer::Refused(reason.to_string()), restart: false, asked }
+        Ending { answer: UpdateAnswer::Refused(reason.to_string()), reboot: false, asked }
     };
     let found = match find(shared, &job.origin) {
         Ok(found) => found,
@@ -88,7 +88,7 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
     };
     // Until here no attempt was begun, so none ends: what an earlier one waits for is its own.
     match may_be_tried(shared, job, &found.1) {
-        Ok(()) if job.dry_run => return Ending::without_restart(UpdateAnswer::Found(found.1.release)),
+        Ok(()) if job.dry_run => return Ending::without_reboot(UpdateAnswer::Found(found.1.release)),
         Ok(()) => {}
         Err(reason) => return refused(reason, true),
     }
@@ -106,7 +106,7 @@ pub fn resume(shared: &Shared) {
     let digest = lock(&shared.record).attempts.first().map(|attempt| attempt.release.digest.clone());
     let Some(digest) = digest else { return };
     log::info!("going on with the update to {digest}");
-    let job = Job { origin: Origin::Tag(digest), dry_run: false, restart: true, resumed: true };
+    let job = Job { origin: Origin::Tag(digest), dry_run: false, reboot: true, resumed: true };
     for _ in 0..MOST_RESUMPTIONS {
         if by_itself(shared, &job) {
             return;
@@ -118,8 +118,8 @@ pub fn resume(shared: &Shared) {
 /// Updates with nobody listening; whether the release could be asked for at all.
 pub fn by_itself(shared: &Shared, job: &Job) -> bool {
     let ending = apply(shared, job, &mut |_, _, _| ());
-    if ending.restart {
-        shared.restart();
+    if ending.reboot {
+        shared.reboot();
     }
     ending.asked
 }
@@ -129,16 +129,16 @@ pub fn rollback(shared: &Shared) -> Ending {
     match shared.have_done(SlotsWork::Rollback) {
         Ok(()) => {
             let answer =
-                UpdateAnswer::Done("the other slot is started from now on; the node restarts".to_owned());
-            Ending { answer, restart: true, asked: true }
+                UpdateAnswer::Done("the other slot is started from now on; the node reboots".to_owned());
+            Ending { answer, reboot: true, asked: true }
         }
-        Err(reason) => Ending::without_restart(UpdateAnswer::Refused(reason.to_string())),
+        Err(reason) => Ending::without_reboot(UpdateAnswer::Refused(reason.to_string())),
     }
 }
 
 /// Whether a release may be installed here, and is worth it.
 fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), UpdateError> {
-    candidate.judge(shared.running, floor(), slots().as_ref(), now())?;
+    candidate.admit(shared.running, floor(), slots().as_ref(), now())?;
     if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
         return Err(UpdateError::TryAgain(candidate.version));
     }
@@ -167,12 +167,12 @@ fn carry_out(
     if let Err(reason) = shared.have_done(SlotsWork::Inspect) {
         log::warn!("the slots could not be looked at: {reason}");
     }
-    shared.end(Outcome::Trying, "it is installed, and waits for a restart");
+    shared.end(Outcome::Trying, "it is installed, and waits for a reboot");
     clear_stage_but(&[]).ok();
     tell(Step::Install, candidate.release.size, candidate.release.size);
-    let then = if job.restart { "the node restarts into it" } else { "restart the node to try it" };
+    let then = if job.reboot { "the node reboots into it" } else { "reboot the node to try it" };
     let answer = UpdateAnswer::Done(format!("{} is installed; {then}", candidate.version));
-    Ok(Ending { answer, restart: job.restart, asked: true })
+    Ok(Ending { answer, reboot: job.reboot, asked: true })
 }
 
 fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), UpdateError> {
@@ -216,10 +216,10 @@ fn clear_stage(candidate: &Candidate) -> io::Result<()> {
     clear_stage_but(&KINDS.map(|kind| candidate.file_name(kind)))
 }
 
-fn clear_stage_but(kept: &[String]) -> io::Result<()> {
+fn clear_stage_but(spared: &[String]) -> io::Result<()> {
     for file in std::fs::read_dir(STAGE)? {
         let file = file?;
-        if !kept.iter().any(|name| *name == *file.file_name().to_string_lossy()) {
+        if !spared.iter().any(|name| *name == *file.file_name().to_string_lossy()) {
             std::fs::remove_file(file.path())?;
         }
     }

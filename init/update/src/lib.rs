@@ -114,9 +114,9 @@ fn work(shared: &Arc<Shared>) {
     }
     match shared.settle() {
         Next::Nothing => {}
-        Next::Restart => {
-            // Only what was about to happen when the service ended; an operator who asked for no restart gets none.
-            log::info!("a release is installed and waits for a restart");
+        Next::Reboot => {
+            // Only what was about to happen when the service ended; an operator who asked for no reboot gets none.
+            log::info!("a release is installed and waits for a reboot");
         }
         Next::Resume => apply::resume(shared),
     }
@@ -124,7 +124,7 @@ fn work(shared: &Arc<Shared>) {
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if schedule::is_due(&shared.policy, now, looked.map(|at| at.elapsed().as_secs())) {
-            let job = Job { origin: Origin::Channel, dry_run: false, restart: true, resumed: true };
+            let job = Job { origin: Origin::Channel, dry_run: false, reboot: true, resumed: true };
             // A registry that can't be reached is asked again at the next look at the clock.
             looked = apply::by_itself(shared, &job).then(Instant::now);
         }

@@ -10,12 +10,12 @@ use astromesh_proto::version::Version;
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: it is over, or the release that runs is being judged.
+    /// Nothing: it is over, or the release that runs is on trial.
     Nothing,
     /// Begin the attempt again from what is staged.
     Resume,
-    /// The slot is written; the machine only has to be restarted into it.
-    Restart,
+    /// The slot is written; the machine only has to reboot into it.
+    Reboot,
 }
 
 /// How often an attempt is taken up again. More often, and a release on which the node dies while it is fetched would be
@@ -36,7 +36,7 @@ pub fn reconcile(attempt: &mut Attempt, running: Version, slots: Option<&Slots>)
         attempt.outcome = if slots.counted.is_none() { Outcome::Kept } else { Outcome::Trying };
         "health held".clone_into(&mut attempt.reason);
         if attempt.outcome == Outcome::Trying {
-            "it runs, and is being judged".clone_into(&mut attempt.reason);
+            "it runs, and is on trial".clone_into(&mut attempt.reason);
         }
         return Next::Nothing;
     }
@@ -44,8 +44,8 @@ pub fn reconcile(attempt: &mut Attempt, running: Version, slots: Option<&Slots>)
     match (attempt.outcome, entry) {
         (Outcome::Installing | Outcome::Trying, Some(entry)) if entry.is_bootable() => {
             attempt.outcome = Outcome::Trying;
-            "it is installed, and waits for a restart".clone_into(&mut attempt.reason);
-            Next::Restart
+            "it is installed, and waits for a reboot".clone_into(&mut attempt.reason);
+            Next::Reboot
         }
         (Outcome::Installing | Outcome::Trying, Some(entry)) => {
             attempt.outcome = Outcome::RolledBack;
@@ -136,11 +136,11 @@ mod tests {
             (Staging, "0.1.0", None, vec![OLD, BAD], Staging, Next::Resume),
             // While the slot was written: again, unless the entry, which comes last, is there.
             (Installing, "0.1.0", None, vec![OLD], Staging, Next::Resume),
-            (Installing, "0.1.0", None, vec![OLD, NEW], Trying, Next::Restart),
+            (Installing, "0.1.0", None, vec![OLD, NEW], Trying, Next::Reboot),
             (Installing, "0.2.0", Some(TRIED), vec![OLD, TRIED], Trying, Next::Nothing),
             (Installing, "0.1.0", None, vec![OLD, BAD], RolledBack, Next::Nothing),
-            // Between writing and restarting, and after.
-            (Trying, "0.1.0", None, vec![OLD, NEW], Trying, Next::Restart),
+            // Between writing and rebooting, and after.
+            (Trying, "0.1.0", None, vec![OLD, NEW], Trying, Next::Reboot),
             (Trying, "0.2.0", Some(TRIED), vec![OLD, TRIED], Trying, Next::Nothing),
             (Trying, "0.2.0", None, vec![OLD, GOOD], Kept, Next::Nothing),
             (Trying, "0.1.0", None, vec![OLD, BAD], RolledBack, Next::Nothing),

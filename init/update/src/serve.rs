@@ -76,7 +76,7 @@ fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), ServeError>
         let sent = frame::encode_vec(answer, MAX_UPDATE_ANSWER).map(|bytes| stream.write_all(&bytes));
         matches!(sent, Ok(Ok(())))
     };
-    let restart = match request {
+    let reboot = match request {
         UpdateRequest::State => {
             tell(&UpdateAnswer::State(Box::new(shared.state())));
             false
@@ -88,21 +88,21 @@ fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), ServeError>
         UpdateRequest::Rollback => {
             let ending = apply::rollback(shared);
             tell(&ending.answer);
-            ending.restart
+            ending.reboot
         }
         UpdateRequest::Apply { origin, dry_run, restart } => {
-            let job = Job { origin, dry_run, restart, resumed: false };
+            let job = Job { origin, dry_run, reboot: restart, resumed: false };
             let ending = apply::apply(shared, &job, &mut |step, done, total| {
                 tell(&UpdateAnswer::Progress { step, done, total });
             });
             tell(&ending.answer);
-            ending.restart
+            ending.reboot
         }
     };
-    if restart {
-        // `control` hangs up when the operator has the answer: a restart before that would look like a failure.
+    if reboot {
+        // `control` hangs up when the operator has the answer: a reboot before that would look like a failure.
         let _ = stream.read(&mut [0]);
-        shared.restart();
+        shared.reboot();
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Shared {
         next
     }
 
-    /// Changes the record and keeps it. What can't be kept is said; the update itself does not depend on it.
+    /// Changes the record and writes it. The log says when it can't be written; the update itself does not depend on it.
     pub fn note(&self, change: impl FnOnce(&mut Record)) {
         let mut record = lock(&self.record);
         let before = record.clone();
@@ -79,7 +79,7 @@ impl Shared {
         State { slots: slots(), policy, attempts: lock(&self.record).attempts.clone(), peak_kib: peak_kib() }
     }
 
-    /// Has PID 1 start a `slots` process and waits for its end; the reason when it could not do its work.
+    /// Has PID 1 start a job `slots` and waits for its end; the reason when it could not do its work.
     pub fn have_done(&self, work: SlotsWork) -> Result<(), WorkError> {
         *lock(&self.worked) = None;
         self.pid1.tell(&ToInit::Slots(work)).map_err(WorkError::Ask)?;
@@ -101,10 +101,10 @@ impl Shared {
         }
     }
 
-    /// Has the machine restarted.
-    pub fn restart(&self) {
+    /// Has the machine reboot.
+    pub fn reboot(&self) {
         if let Err(error) = self.pid1.tell(&ToInit::Reboot) {
-            log::error!("{error}; restart the node to go on");
+            log::error!("{error}; reboot the node to go on");
         }
     }
 

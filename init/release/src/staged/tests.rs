@@ -82,19 +82,19 @@ fn a_release_that_does_not_say_what_it_is_is_refused() {
 #[test]
 fn what_is_older_than_what_runs_or_than_the_floor_is_refused() {
     let candidate = read(&notes(), &KINDS).unwrap();
-    let judge = |running, floor: Option<&str>| candidate.judge(version(running), floor.map(version), None, 0);
-    assert_eq!(judge("0.1.0", None), Ok(()), "the twin");
-    assert_eq!(judge("0.1.0", Some("0.2.0")), Ok(()), "the floor itself may be installed");
-    assert_eq!(judge("0.2.0", None), Err(RefuseError::Running(version("0.2.0"))));
-    assert_eq!(judge("0.3.0", None), Err(RefuseError::Older(version("0.2.0"), version("0.3.0"))));
+    let admit = |running, floor: Option<&str>| candidate.admit(version(running), floor.map(version), None, 0);
+    assert_eq!(admit("0.1.0", None), Ok(()), "the twin");
+    assert_eq!(admit("0.1.0", Some("0.2.0")), Ok(()), "the floor itself may be installed");
+    assert_eq!(admit("0.2.0", None), Err(RefuseError::Running(version("0.2.0"))));
+    assert_eq!(admit("0.3.0", None), Err(RefuseError::Older(version("0.2.0"), version("0.3.0"))));
     // After a rollback the older release runs, and the floor is still the newer one's.
-    assert_eq!(judge("0.1.0", Some("0.2.1")), Err(RefuseError::Floor(version("0.2.0"), version("0.2.1"))));
+    assert_eq!(admit("0.1.0", Some("0.2.1")), Err(RefuseError::Floor(version("0.2.0"), version("0.2.1"))));
 }
 
 #[test]
 fn what_waits_for_its_first_start_is_not_written_again_and_what_failed_may_be() {
     let candidate = read(&notes(), &KINDS).unwrap();
-    let judge = |name: &str| {
+    let admit = |name: &str| {
         let slots = Slots {
             running: version("0.1.0"),
             counted: None,
@@ -102,11 +102,11 @@ fn what_waits_for_its_first_start_is_not_written_again_and_what_failed_may_be() 
             partitions: Vec::new(),
             floor: None,
         };
-        candidate.judge(version("0.1.0"), None, Some(&slots), 0)
+        candidate.admit(version("0.1.0"), None, Some(&slots), 0)
     };
-    assert!(matches!(judge("astromesh_0.2.0+3-0.efi"), Err(RefuseError::Installed(..))));
-    assert_eq!(judge("astromesh_0.2.0+0-3.efi"), Ok(()));
-    assert_eq!(judge("astromesh_0.3.0+3-0.efi"), Ok(()));
+    assert!(matches!(admit("astromesh_0.2.0+3-0.efi"), Err(RefuseError::Installed(..))));
+    assert_eq!(admit("astromesh_0.2.0+0-3.efi"), Ok(()));
+    assert_eq!(admit("astromesh_0.3.0+3-0.efi"), Ok(()));
 }
 
 #[test]
@@ -115,12 +115,12 @@ fn what_has_expired_is_refused_and_an_end_that_is_none_is_not_taken_for_no_end()
         let notes: Vec<_> = notes().into_iter().chain([(manifest::EXPIRES, end)]).collect();
         read(&notes, &KINDS)
     };
-    let judge = |now| with("1800000000").unwrap().judge(version("0.1.0"), None, None, now);
-    assert_eq!(judge(1_799_999_999), Ok(()), "the twin");
+    let admit = |now| with("1800000000").unwrap().admit(version("0.1.0"), None, None, now);
+    assert_eq!(admit(1_799_999_999), Ok(()), "the twin");
     for now in [1_800_000_000, u64::MAX] {
-        assert_eq!(judge(now), Err(RefuseError::Expired(1_800_000_000, now)));
+        assert_eq!(admit(now), Err(RefuseError::Expired(1_800_000_000, now)));
     }
-    assert_eq!(read(&notes(), &KINDS).unwrap().judge(version("0.1.0"), None, None, u64::MAX), Ok(()));
+    assert_eq!(read(&notes(), &KINDS).unwrap().admit(version("0.1.0"), None, None, u64::MAX), Ok(()));
     for end in ["", "-1", "2027-01-15", "18446744073709551616", "1e9"] {
         assert!(matches!(with(end), Err(RefuseError::ReadManifest(_))), "{end}");
     }

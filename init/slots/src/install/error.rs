@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// No keys.
-    #[error("the machine-config gives no key that a release must be signed with")]
+    #[error("the machine-config gives no key that a release must be signed with; name one in `update.keys`")]
     ReadKeys,
     /// What is staged proves nothing.
     #[error("what is staged is not signed by a key of the machine-config: {0}")]
@@ -26,14 +26,18 @@ pub enum InstallError {
     ReadFile(String, io::Error),
     /// Root and hash tree don't belong together.
     #[error(
-        "the staged root does not have the root hash that was signed ({0}): root and hash tree are of two releases, or damaged"
+        "the staged root does not have the root hash that was signed ({0}): root and hash tree are of two releases, or damaged; push the release again"
     )]
     MatchRootHash(RootHash),
     /// The kernel image is of another release.
-    #[error("the staged kernel image does not name the root hash that was signed ({0})")]
+    #[error(
+        "the staged kernel image does not name the root hash that was signed ({0}); push the release again"
+    )]
     MatchKernelImage(RootHash),
     /// No room.
-    #[error("the {what} has {needed} bytes, its place on this disk has {room}")]
+    #[error(
+        "the {what} has {needed} bytes, its place on this disk has {room}; install the node anew from an image with more room"
+    )]
     FitSlot {
         /// What does not fit.
         what: &'static str,
@@ -52,6 +56,8 @@ pub enum InstallError {
     #[error("systemd-sysupdate could not write the idle slot ({0}); what it said stands above in the log")]
     Write(ExitStatus),
     /// What is on the disk is something else.
-    #[error("the {0} that was written is not what was signed; its boot entry was taken away")]
+    #[error(
+        "the {0} that was written is not what was signed; its boot entry was taken away; try again, and replace the disk if it happens again"
+    )]
     CheckWritten(&'static str),
 }

@@ -95,12 +95,12 @@ fn slots(labels: &[&str]) -> Vec<SlotPartition> {
     (2..).zip(labels).map(one).collect()
 }
 
-const KEPT_ONE: &str = "astromesh_0.1.0.efi";
+const OLD: &str = "astromesh_0.1.0.efi";
 const NEW: &str = "astromesh_0.2.0+3-0.efi";
 
 #[test]
 fn a_release_that_is_never_healthy_is_tried_three_times_and_then_the_old_one_runs() {
-    let mut esp = Memory::new(&[KEPT_ONE, NEW]);
+    let mut esp = Memory::new(&[OLD, NEW]);
     let started: Vec<_> = (0..6).map(|_| esp.boot().0.to_string()).collect();
     assert_eq!(started, ["0.2.0", "0.2.0", "0.2.0", "0.1.0", "0.1.0", "0.1.0"]);
     assert!(esp.disk.contains(&BootEntry::parse("astromesh_0.2.0+0-3.efi").unwrap()));
@@ -108,19 +108,19 @@ fn a_release_that_is_never_healthy_is_tried_three_times_and_then_the_old_one_run
 
 #[test]
 fn twin_a_release_without_a_count_is_tried_for_ever() {
-    let mut esp = Memory::new(&[KEPT_ONE, "astromesh_0.2.0.efi"]);
+    let mut esp = Memory::new(&[OLD, "astromesh_0.2.0.efi"]);
     assert!((0..50).all(|_| esp.boot().0 == version("0.2.0")));
 }
 
 #[test]
 fn a_release_that_is_healthy_at_its_last_try_is_kept() {
     for failures in 0..3 {
-        let mut esp = Memory::new(&[KEPT_ONE, NEW]);
+        let mut esp = Memory::new(&[OLD, NEW]);
         for _ in 0..failures {
             esp.boot();
         }
         let (running, counted) = esp.boot();
-        assert!(keep(&mut esp, running, counted).unwrap().is_some());
+        assert!(bless(&mut esp, running, counted).unwrap().is_some());
         assert!((0..5).all(|_| esp.boot() == (version("0.2.0"), None)), "after {failures}");
     }
 }
@@ -131,18 +131,18 @@ fn every_step_of_a_blessing_may_fail_or_lose_power_at_every_count() {
         for step in 1..=4 {
             for fault in [Fault::Error, Fault::CutBefore, Fault::CutAfter] {
                 let name = format!("astromesh_0.2.0+{tries_before}-{}.efi", 3 - tries_before);
-                let mut esp = Memory::new(&[KEPT_ONE, &name]);
+                let mut esp = Memory::new(&[OLD, &name]);
                 let (running, counted) = esp.boot();
                 assert_eq!(running, version("0.2.0"));
                 esp.fault = Some((step, fault));
-                let mut blessed = keep(&mut esp, running, counted).is_ok();
+                let mut blessed = bless(&mut esp, running, counted).is_ok();
                 esp.fault = None;
                 // PID 1 tries again in the same life, unless power is gone.
                 if !blessed && !esp.dark {
-                    blessed = keep(&mut esp, running, counted).is_ok();
+                    blessed = bless(&mut esp, running, counted).is_ok();
                 }
                 // The old release's entry is never touched, and there is always something to start.
-                assert!(esp.disk.contains(&BootEntry::parse(KEPT_ONE).unwrap()), "{step} {fault:?}");
+                assert!(esp.disk.contains(&BootEntry::parse(OLD).unwrap()), "{step} {fault:?}");
                 assert_eq!(esp.disk.len(), 2);
                 // A blessing that was reported holds whatever comes.
                 if blessed {
@@ -151,7 +151,7 @@ fn every_step_of_a_blessing_may_fail_or_lose_power_at_every_count() {
                 // Whoever tries again at the next start, if there is one, ends in one of the two good states.
                 let (next, counted) = esp.boot();
                 if next == running {
-                    keep(&mut esp, next, counted).unwrap();
+                    bless(&mut esp, next, counted).unwrap();
                 }
                 let settled = esp.boot();
                 assert!(
@@ -167,17 +167,18 @@ fn every_step_of_a_blessing_may_fail_or_lose_power_at_every_count() {
 fn a_release_that_is_kept_needs_no_change_and_one_that_is_gone_is_an_error() {
     let entry = |name| BootEntry::parse(name).unwrap();
     let counted = entry("astromesh_0.2.0+2-1.efi");
-    let (one, two) = (entry(KEPT_ONE), entry("astromesh_0.2.0.efi"));
-    assert_eq!(bless(&[two, one], version("0.2.0"), None), Ok(None));
-    assert_eq!(bless(&[two, one], version("0.2.0"), Some(counted)), Ok(None));
-    assert_eq!(bless(&[two, counted, one], version("0.2.0"), Some(counted)), Ok(None), "both names");
-    assert_eq!(bless(&[one], version("0.2.0"), Some(counted)), Err(BlessError::FindEntry(counted)));
+    let (one, two) = (entry(OLD), entry("astromesh_0.2.0.efi"));
+    let change = |entries: &[BootEntry], counted| blessing(entries, version("0.2.0"), counted);
+    assert_eq!(change(&[two, one], None).unwrap(), None);
+    assert_eq!(change(&[two, one], Some(counted)).unwrap(), None);
+    assert_eq!(change(&[two, counted, one], Some(counted)).unwrap(), None, "both names");
+    assert!(matches!(change(&[one], Some(counted)), Err(BlessError::FindEntry(entry)) if entry == counted));
 }
 
 #[test]
 fn a_rollback_starts_the_other_slot_at_once_and_from_then_on() {
     for name in ["astromesh_0.2.0.efi", "astromesh_0.2.0+3-0.efi"] {
-        let mut esp = Memory::new(&[KEPT_ONE, name]);
+        let mut esp = Memory::new(&[OLD, name]);
         let (running, _) = esp.boot();
         let there = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
         let (change, other) = rollback(&esp.entries().unwrap(), running, &there).unwrap();
@@ -193,12 +194,13 @@ fn a_rollback_that_leads_nowhere_says_why_and_changes_nothing() {
         |names: &[&str]| -> Vec<_> { names.iter().map(|name| BootEntry::parse(name).unwrap()).collect() };
     let both = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
     let (one, two) = (version("0.1.0"), version("0.2.0"));
-    let judged = |names: &[&str], running, there: &[SlotPartition]| rollback(&entries(names), running, there);
-    assert!(judged(&[KEPT_ONE, "astromesh_0.2.0.efi"], two, &both).is_ok(), "the twin");
-    assert_eq!(judged(&["astromesh_0.2.0.efi"], two, &both), Err(RollbackError::FindOther(two)));
-    let bad = ["astromesh_0.2.0+0-3.efi", KEPT_ONE];
-    assert_eq!(judged(&bad, one, &both), Err(RollbackError::TriesLeft(two)));
+    let decided =
+        |names: &[&str], running, there: &[SlotPartition]| rollback(&entries(names), running, there);
+    assert!(decided(&[OLD, "astromesh_0.2.0.efi"], two, &both).is_ok(), "the twin");
+    assert_eq!(decided(&["astromesh_0.2.0.efi"], two, &both), Err(RollbackError::FindOther(two)));
+    let bad = ["astromesh_0.2.0+0-3.efi", OLD];
+    assert_eq!(decided(&bad, one, &both), Err(RollbackError::TriesLeft(two)));
     let half = slots(&["root_0.1.0", "_empty", "root_0.2.0", "verity_0.2.0"]);
-    assert_eq!(judged(&[KEPT_ONE, "astromesh_0.2.0.efi"], two, &half), Err(RollbackError::FindSlot(one)));
-    assert_eq!(judged(&[KEPT_ONE], two, &both), Err(RollbackError::FindRunning(two)));
+    assert_eq!(decided(&[OLD, "astromesh_0.2.0.efi"], two, &half), Err(RollbackError::FindSlot(one)));
+    assert_eq!(decided(&[OLD], two, &both), Err(RollbackError::FindRunning(two)));
 }

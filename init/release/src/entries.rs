@@ -1,4 +1,4 @@
-//! What is to be done to the boot entries: two pure decisions, and the one way in which they are carried out.
+//! What is to be changed in the boot entries: two pure decisions, and the one way in which they are carried out.
 //!
 //! A release is given up by doing nothing, so every error here leaves the node running what it runs, and leaves the other
 //! slot's entry alone: no function of this module ever names it in a change.
@@ -17,14 +17,17 @@ pub struct Rename {
     pub to: BootEntry,
 }
 
-/// Why a release can't be kept.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a release is not blessed.
+#[derive(Debug, thiserror::Error)]
 pub enum BlessError {
     /// The entry is gone.
     #[error(
         "{0} is not on the boot partition; it goes on running, and the next start is the boot loader's to choose"
     )]
     FindEntry(BootEntry),
+    /// The boot partition could not be read or changed.
+    #[error(transparent)]
+    Change(#[from] EspError),
 }
 
 /// Why the other slot can't be gone back to.
@@ -46,21 +49,21 @@ pub enum RollbackError {
     FindRunning(Version),
 }
 
-/// The change that keeps the release that runs; `None` when it is kept already.
-pub fn bless(
+/// The change that blesses the release that runs; `None` when it is blessed already.
+pub fn blessing(
     entries: &[BootEntry],
     running: Version,
     counted: Option<BootEntry>,
 ) -> Result<Option<Rename>, BlessError> {
     let Some(counted) = counted else { return Ok(None) };
-    let kept = BootEntry::blessed(running);
-    if entries.contains(&kept) {
+    let blessed = BootEntry::blessed(running);
+    if entries.contains(&blessed) {
         // An earlier try did it. Should power have failed between the two halves of a FAT's rename, both names stand for
         // the same file: that is left as it is, because taking either away would free the other's content.
         return Ok(None);
     }
     if entries.contains(&counted) {
-        Ok(Some(Rename { from: counted, to: kept }))
+        Ok(Some(Rename { from: counted, to: blessed }))
     } else {
         Err(BlessError::FindEntry(counted))
     }
@@ -93,27 +96,16 @@ pub fn rollback(
     Ok((Rename { from, to: BootEntry { tries: Some(Tries { left: 0, done }), ..from } }, other))
 }
 
-/// Why a release was not kept.
-#[derive(Debug, thiserror::Error)]
-pub enum KeepError {
-    /// It can't be.
-    #[error(transparent)]
-    Judge(#[from] BlessError),
-    /// The boot partition could not be changed.
-    #[error(transparent)]
-    Change(#[from] EspError),
-}
-
-/// Keeps the release that runs; the change that was made, if one was needed.
+/// Blesses the release that runs; the change that was made, if one was needed.
 ///
 /// Where none is needed the boot partition is written out all the same: an earlier try may have renamed and then failed to
 /// write, and what is only in memory does not outlive a power cut.
-pub fn keep(
+pub fn bless(
     esp: &mut impl BootPartition,
     running: Version,
     counted: Option<BootEntry>,
-) -> Result<Option<Rename>, KeepError> {
-    let change = bless(&esp.entries()?, running, counted)?;
+) -> Result<Option<Rename>, BlessError> {
+    let change = blessing(&esp.entries()?, running, counted)?;
     match &change {
         Some(change) => carry_out(esp, change)?,
         None => esp.sync()?,
