@@ -14,12 +14,16 @@ Exit status: 0 after SIGTERM or SIGINT, at any time; 1 after a failed start, wit
 """
 
 import _thread
+import _sre
+import collections
 import gc
+import marshal
 import os
+import re
 import signal
 import sys
 import types
-from importlib.machinery import PathFinder
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourcelessFileLoader
 
 # Nothing made while importing is ever garbage: collecting it over and over is a sixth of the time to ready.
 gc.disable()
@@ -75,6 +79,73 @@ def load_lazily(name):
     sys.modules[name] = module
 
 
+def remember():
+    """Takes from a file what the same imports found and compiled when the image was made.
+
+    That is where each module is, and the compiled form of regular expressions, of the methods of data classes and named
+    tuples, and of annotations in quotes. A name or a text is its own key, so what is not in the file is looked for and
+    compiled as ever. `record.py` writes it, from the tree that it goes into; only then, and outside of an image, there
+    is none.
+    """
+    try:
+        with open(f"{HOME}/remembered", "rb") as file:
+            modules, patterns, executed, evaluated = marshal.load(file)
+    except FileNotFoundError:
+        modules, patterns, executed, evaluated = {}, {}, {}, {}
+    compile_pattern = re._compiler.compile
+
+    class Known:
+        """Finds a module without looking: the root never changes."""
+
+        @staticmethod
+        def find_spec(name, _path=None, _target=None):
+            if name not in modules:
+                return None
+            place, is_package = modules[name]
+            place = f"{USR}/{place}"
+            loader = (ExtensionFileLoader if place.endswith(".so") else SourcelessFileLoader)(name, place)
+            spec = ModuleSpec(name, loader, origin=place, is_package=is_package)
+            spec.has_location = True
+            if is_package:
+                spec.submodule_search_locations.append(place.rpartition("/")[0])
+            return spec
+
+    def pattern(text, flags=0):
+        known = patterns.get((text, flags))
+        if known is None:
+            return compile_pattern(text, flags)
+        return _sre.compile(text, *marshal.loads(known))
+
+    def code(text, file, mode):
+        known = (executed if mode == "exec" else evaluated).get(text)
+        return compile(text, file, mode) if known is None else marshal.loads(known)
+
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), Known)
+    re._compiler.compile = pattern
+    # Each of these modules calls the builtin of this name on a text that it has put together, once for each class.
+    collections.eval = lambda text, *names: eval(code(text, "<string>", "eval"), *names)
+    import dataclasses
+    import typing
+
+    typing.compile = code
+    dataclasses.exec = lambda text, *names: exec(code(text, "<string>", "exec"), *names)
+
+
+def without_signatures():
+    """`dataclasses` gives a class without a docstring its signature as one. Here that is each class, and nobody reads it."""
+    import dataclasses
+    import inspect
+
+    class Inspect:
+        def __getattr__(self, name):
+            return getattr(inspect, name)
+
+        def signature(self, _callable):
+            raise ValueError
+
+    dataclasses.inspect = Inspect()
+
+
 def without_command_line():
     """`uvicorn` without its `__init__`, which imports the command line; that, and click, are not in the image."""
     package = types.ModuleType("uvicorn")
@@ -114,6 +185,25 @@ def defer_pydantic():
     _config.config_defaults["defer_build"] = True
     # FastAPI passes no configuration to its adapters, and they look only at what they are passed.
     TypeAdapter._defer_build = True
+
+
+def defer_openapi():
+    """The models of an OpenAPI document refer to each other and are built where they are defined; now by first use."""
+    from pydantic import BaseModel
+
+    rebuild = BaseModel.__dict__["model_rebuild"]
+
+    def rebuild_when_used(model, **arguments):
+        # A bare call is FastAPI's; the one by first use has arguments, and this function between it and its caller.
+        if not arguments:
+            return None
+        arguments["_parent_namespace_depth"] += 1
+        return rebuild.__func__(model, **arguments)
+
+    BaseModel.model_rebuild = classmethod(rebuild_when_used)
+    import fastapi.openapi.models
+
+    BaseModel.model_rebuild = rebuild
 
 
 def websocket_protocol(**arguments):
@@ -166,10 +256,13 @@ def main():
     signal.signal(signal.SIGINT, stop)
     host, port = parse_listen(os.environ.get("ASTROMESH_LISTEN") or DEFAULT_LISTEN)
 
+    remember()
+    without_signatures()
     for name in LAZY:
         load_lazily(name)
     without_pydantic_v1()
     defer_pydantic()
+    defer_openapi()
     without_command_line()
     import asyncio
 

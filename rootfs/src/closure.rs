@@ -1,4 +1,4 @@
-//! The tree that becomes the root image: unpack, trim, strip, compile, add the skeleton, seal.
+//! The tree that becomes the root image: unpack, trim, strip, compile, add the skeleton, record a start, seal.
 //!
 //! The order matters. Trimming comes before compiling so that nothing is compiled in vain; the skeleton comes after
 //! trimming so that no rule can eat it; the modes come last because from then on the tree is read-only. Astromesh
@@ -6,6 +6,7 @@
 
 mod compile;
 mod error;
+mod remember;
 mod skeleton;
 mod trim;
 
@@ -30,6 +31,9 @@ use std::path::{Path, PathBuf};
 pub const SITE: &str = "usr/lib/astromesh/site";
 /// The files of the image in the order in which a boot first reads them.
 pub const HOT_FILES: &str = "usr/lib/astromesh/hot-files";
+
+/// What a start finds and compiles, recorded: see `remember.rs`.
+pub const REMEMBERED: &str = "usr/lib/astromesh/remembered";
 
 /// The packages of an image, fetched.
 pub(crate) struct Sources<'a> {
@@ -98,6 +102,8 @@ pub(crate) fn refine(
     recorder.compiled()?;
     recorder.complete()?;
     skeleton::write_to(stage, version)?;
+    progress("recording what a start compiles");
+    remember::record(stage)?;
     recorder.generated()?;
     Ok(cuts)
 }

@@ -39,7 +39,7 @@ pub mod variant;
 
 pub use apt::{AptError, SUITE, archive_lines};
 pub use cache::{Cache, CacheError, sha256_file, sha256_hex};
-pub use closure::{ClosureError, Cut, HOT_FILES, SITE, TrimRules, os_release};
+pub use closure::{ClosureError, Cut, HOT_FILES, REMEMBERED, SITE, TrimRules, os_release};
 pub use components::{Components, components};
 pub use elf::{NotStaticPie, require_static_pie};
 pub use erofs::{ErofsError, ErofsOptions};

@@ -36,7 +36,8 @@ const INTERPRETER: &str = "usr/bin/python3.13";
 const MANIFEST: &str = "usr/share/astromesh/manifest.json";
 
 /// What belongs to Python and to nothing else. (Its shared libraries stay: others may need them too.)
-const PYTHON: [&str; 5] = [INTERPRETER, "usr/lib/python3.13", SITE, LAUNCHER, closure::HOT_FILES];
+const PYTHON: [&str; 6] =
+    [INTERPRETER, "usr/lib/python3.13", SITE, LAUNCHER, closure::HOT_FILES, closure::REMEMBERED];
 
 /// What stands in for the runtime: `qemu/stand-in`.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion")]
 
-use astromesh_rootfs::{BuildOptions, build};
+use astromesh_rootfs::{BuildOptions, REMEMBERED, build};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -154,6 +154,59 @@ fn a_declared_agent_is_listed_runs_and_the_launcher_ends_with_0() {
     assert!(runtime.request("GET /openapi.json", "").starts_with("HTTP/1.1 200"));
     let end = runtime.stop();
     assert_eq!(end.status.code(), Some(0), "{}", String::from_utf8_lossy(&end.stderr));
+}
+
+/// Runs the program that records what a start compiles on a staged tree.
+fn record(stage: &Path, launcher: &Path, output: &Path) {
+    let config = tempfile::tempdir().unwrap();
+    fs::create_dir(config.path().join("agents")).unwrap();
+    fs::write(config.path().join("agents/one.agent.yaml"), agent(1)).unwrap();
+    let mut command = Command::new(stage.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(stage.join("usr/lib/x86_64-linux-gnu"));
+    command.arg(stage.join("usr/bin/python3.13")).args(["-P", "-s", "-S", "-B"]).env_clear();
+    command.env("ASTROMESH_CONFIG_DIR", config.path()).env("ASTROMESH_PERSIST_AGENTS", "0").env("KEY", "x");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/launcher/record.py")).arg(launcher).arg(output);
+    let end = command.output().unwrap();
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+}
+
+/// The four tables of a record: how many entries each has, and a sum of the first, which says where modules are.
+fn entries(stage: &Path, record: &Path) -> (Vec<usize>, String) {
+    let mut command = Command::new(stage.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(stage.join("usr/lib/x86_64-linux-gnu"));
+    command.arg(stage.join("usr/bin/python3.13")).args(["-I", "-S", "-B", "-c"]).env_clear();
+    let text = "import hashlib, marshal, sys\ntables = marshal.load(open(sys.argv[1], 'rb'))\n\
+                print(*map(len, tables), hashlib.sha256(marshal.dumps(tables[0], 2)).hexdigest())";
+    let end = command.arg(text).arg(record).output().unwrap();
+    let text = String::from_utf8(end.stdout).unwrap();
+    let (counts, sum) = text.trim_end().rsplit_once(' ').unwrap();
+    (counts.split(' ').map(|count| count.parse().unwrap()).collect(), sum.to_owned())
+}
+
+#[test]
+fn a_start_compiles_next_to_nothing_and_one_that_remembers_nothing_compiles_it_all() {
+    let (stage, out) = (stage(), tempfile::tempdir().unwrap());
+    let launcher = stage.join("usr/lib/astromesh/launch.pyc");
+    let (kept, modules) = entries(&stage, &stage.join(REMEMBERED));
+    assert!(kept.iter().zip([500, 150, 80, 200]).all(|(count, least)| *count >= least), "{kept:?}");
+
+    // What this records is what was compiled although it could have been remembered.
+    record(&stage, &launcher, &out.path().join("again"));
+    let (again, same_modules) = entries(&stage, &out.path().join("again"));
+    assert_eq!(modules, same_modules);
+    // What is imported before the record is open: `re`, `collections` and what the recording program itself needs.
+    assert!(again[1..].iter().sum::<usize>() <= 30, "{again:?}");
+
+    // The launcher beside no record.
+    let bare = out.path().join("usr/lib/astromesh");
+    fs::create_dir_all(&bare).unwrap();
+    fs::copy(&launcher, bare.join("launch.pyc")).unwrap();
+    std::os::unix::fs::symlink(stage.join("usr/lib/astromesh/site"), bare.join("site")).unwrap();
+    std::os::unix::fs::symlink(stage.join("usr/lib/python3.13"), out.path().join("usr/lib/python3.13"))
+        .unwrap();
+    record(&stage, &bare.join("launch.pyc"), &out.path().join("bare"));
+    let (bare, _) = entries(&stage, &out.path().join("bare"));
+    assert!(bare[1..].iter().zip(&kept[1..]).all(|(now, kept)| now >= kept), "{bare:?} {kept:?}");
 }
 
 #[test]
