@@ -103,7 +103,7 @@ pub(crate) fn refine(
     recorder.complete()?;
     skeleton::write_to(stage, version)?;
     progress("recording what a start compiles");
-    remember::record(stage)?;
+    remember::record(stage, REMEMBERED)?;
     recorder.generated()?;
     Ok(cuts)
 }

@@ -3,7 +3,6 @@
 //! The launcher runs from the finished tree, through the tree's own `ld.so`, up to the moment at which it would listen;
 //! it opens no socket. What it recorded is in one file that the launcher reads (`launcher/launch.py`, `remember`).
 
-use super::REMEMBERED;
 use super::error::{ClosureError, write};
 use crate::run::checked;
 use crate::source::source_dir;
@@ -16,8 +15,8 @@ const AGENT: &str = r#"{"apiVersion": "astromesh/v1", "kind": "Agent", "metadata
 "spec": {"model": {"primary": {"provider": "openai_compat", "model": "m", "endpoint": "https://provider.invalid/v1",
 "api_key_env": "KEY"}}, "prompts": {"system": "Greet."}}}"#;
 
-/// Records a start from the compiled tree into the tree. The same tree gives the same bytes.
-pub(super) fn record(stage: &Path) -> Result<(), ClosureError> {
+/// Records a start from the compiled tree into `file` of the tree. The same tree gives the same bytes.
+pub(super) fn record(stage: &Path, file: &str) -> Result<(), ClosureError> {
     let stage = fs::canonicalize(stage).map_err(write("resolving", stage))?;
     let config = tempfile::tempdir().map_err(write("making a directory for", &stage))?;
     let agents = config.path().join("agents");
@@ -34,6 +33,6 @@ pub(super) fn record(stage: &Path) -> Result<(), ClosureError> {
         .env("KEY", "none");
     command.current_dir(config.path());
     command.args(["-P", "-s", "-S", "-B"]).arg(source_dir().join("launcher/record.py"));
-    checked(command.arg(stage.join("usr/lib/astromesh/launch.pyc")).arg(stage.join(REMEMBERED)))?;
+    checked(command.arg(stage.join("usr/lib/astromesh/launch.pyc")).arg(stage.join(file)))?;
     Ok(())
 }
