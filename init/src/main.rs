@@ -7,6 +7,7 @@
 //! PID 1 parses no byte from the network, allocates nothing once the boot is over, and never waits for anybody
 //! to listen to it.
 
+use astromesh_node::inherited::Inherited;
 use astromesh_node::process::{self, Process};
 use astromesh_pid1::{boot, supervise};
 use boot::{GroundStage, OnFailure, Stage};
@@ -29,8 +30,8 @@ const BOOT: &[Stage] = &[
     Stage { name: "update", run: boot::update::run, on_failure: OnFailure::Degrade },
 ];
 
-/// What a process does, until it ends with an exit code.
-type Main = fn() -> i32;
+/// What a process does with what PID 1 gave it, until it ends with an exit code.
+type Main = fn(Inherited) -> i32;
 
 /// What PID 1 starts: the row of each process, and what it does. Who each is and what it may do stands in its row
 /// ([`process::PROCESSES`]).
@@ -45,17 +46,26 @@ const STARTED: &[(&Process, Main)] = &[
     (process::UPDATE, astromesh_update::main),
 ];
 
+/// Exit code of a program that was started in a wrong way: `EX_USAGE` of sysexits.h.
+const EXIT_NOTHING_DONE: i32 = 64;
+
 fn main() {
     // By the name alone: a service in a pid namespace of its own has number 1 there, too. The kernel's name for this file
     // is none of these.
     let name = std::env::args().next();
     let started = STARTED.iter().find(|(process, _)| name.as_deref() == Some(process.name()));
     std::process::exit(match started {
-        Some((_, main)) => main(),
+        Some((_, main)) => match Inherited::take() {
+            Ok(inherited) => main(inherited),
+            Err(error) => {
+                eprintln!("{error}");
+                EXIT_NOTHING_DONE
+            }
+        },
         _ if rustix::process::getpid().is_init() => supervise::run(boot::run(GROUND, BOOT)),
         _ => {
             eprintln!("init runs as PID 1 of an Astromesh node, or is started by it; nothing to do here");
-            64
+            EXIT_NOTHING_DONE
         }
     })
 }

@@ -179,14 +179,15 @@ mod tests {
         }
     }
 
-    /// The files below a folder in which `unsafe` is allowed again.
-    fn unsafe_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    /// The files below a folder that hold one of these words.
+    fn files_with(words: &[&str], folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                unsafe_files(&path, found);
+                files_with(words, &path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                if fs::read_to_string(&path).unwrap().contains("(unsafe_code)") {
+                let text = fs::read_to_string(&path).unwrap();
+                if words.iter().any(|word| text.contains(word)) {
                     found.push(path);
                 }
             }
@@ -196,11 +197,21 @@ mod tests {
     #[test]
     fn unsafe_code_stands_in_the_crate_of_kernel_calls_and_nowhere_else_in_init() {
         let mut found = Vec::new();
-        unsafe_files(&project().join("init"), &mut found);
+        files_with(&["(unsafe_code)"], &project().join("init"), &mut found);
         let (sys, elsewhere): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|path| path.starts_with(project().join("init/sys")));
         assert!(elsewhere.is_empty(), "{elsewhere:?}");
         // Twin: the search finds those that are allowed.
         assert!(!sys.is_empty());
+    }
+
+    #[test]
+    fn a_number_becomes_a_descriptor_only_in_the_calls_that_make_one() {
+        let mut found = Vec::new();
+        files_with(&["from_raw_fd", "borrow_raw"], &project().join("init"), &mut found);
+        found.sort();
+        // Two that take over what the kernel has just given them, and the one that adopts what the process was given.
+        let files = ["descriptors.rs", "packet.rs", "signals.rs"];
+        assert_eq!(found, files.map(|file| project().join("init/sys/src").join(file)));
     }
 }

@@ -7,10 +7,10 @@
 
 mod view;
 
+use astromesh_node::inherited::{Inherited, NotGiven};
 use astromesh_node::places::CERTIFICATES;
 use astromesh_node::service::{self, BecomeError};
 use astromesh_node::{log_sink, process};
-use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -32,6 +32,9 @@ pub enum LaunchError {
     /// The view could not be made.
     #[error(transparent)]
     BuildView(#[from] astromesh_node::view::ViewError),
+    /// PID 1 gave no log.
+    #[error(transparent)]
+    TakeLog(#[from] NotGiven),
     /// Rights could not be given up.
     #[error("the runtime's rights could not be given up: {0}")]
     GiveUpRights(#[from] BecomeError),
@@ -50,8 +53,8 @@ pub enum LaunchError {
 }
 
 /// The process. Returns only when the runtime could not be started.
-pub fn main() -> i32 {
-    match launch() {
+pub fn main(inherited: Inherited) -> i32 {
+    match launch(inherited) {
         Ok(never) => match never {},
         Err(error) => {
             log::error!("{error}");
@@ -60,14 +63,10 @@ pub fn main() -> i32 {
     }
 }
 
-fn launch() -> Result<core::convert::Infallible, LaunchError> {
-    let kmsg = astromesh_sys::descriptors::inherited(service::EXTRA_FD);
-    // The runtime gets neither the kernel log nor the socket to PID 1.
-    let socket = astromesh_sys::descriptors::inherited(service::IPC_FD);
-    for fd in [&kmsg, &socket] {
-        rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(LaunchError::SetLimit)?;
-    }
-    log_sink::start(process::AGENT, kmsg);
+fn launch(mut inherited: Inherited) -> Result<core::convert::Infallible, LaunchError> {
+    log_sink::start(process::AGENT, inherited.extra("kernel log", 0)?);
+    // The runtime gets neither the kernel log nor the socket to PID 1: what was inherited ends with this program.
+    drop(inherited);
 
     view::build()?;
     // No core: it would hold keys.

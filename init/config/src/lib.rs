@@ -6,6 +6,7 @@
 
 mod output;
 
+use astromesh_node::inherited::Inherited;
 use astromesh_node::job::Reason;
 use astromesh_node::places::PLAN;
 use astromesh_node::{log_sink, process, service};
@@ -18,11 +19,17 @@ use std::os::fd::AsFd;
 const MOST_BYTES: u64 = 2 * 1024 * 1024 + 1;
 
 /// The process. Exit code 0 means that a plan was written.
-pub fn main() -> i32 {
+pub fn main(mut inherited: Inherited) -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::CONFIG, kmsg);
     }
-    let reason = Reason::take();
+    let reason = match Reason::take(&mut inherited) {
+        Ok(reason) => reason,
+        Err(error) => {
+            log::error!("{error}");
+            return 1;
+        }
+    };
     match carry_out() {
         Ok(()) => 0,
         Err(text) => {

@@ -17,10 +17,10 @@ mod status;
 mod update;
 mod verdict;
 
+use astromesh_node::inherited::Inherited;
 use astromesh_node::ipc_client::Pid1;
 use astromesh_node::{log_sink, process, service};
 use astromesh_settings::read_control;
-use astromesh_sys::descriptors;
 use ring::Ring;
 use shared::{STACK, Shared};
 use std::os::fd::AsFd;
@@ -28,13 +28,18 @@ use std::sync::Arc;
 use verdict::Health;
 
 /// The service.
-pub fn main() -> i32 {
-    let socket = descriptors::inherited(service::IPC_FD);
-    let kernel_log = descriptors::inherited(service::EXTRA_FD);
-    let runtime_log = descriptors::inherited(service::EXTRA_FD + 1);
+pub fn main(mut inherited: Inherited) -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::CONTROL, kmsg);
     }
+    let socket = match inherited.ipc() {
+        Ok(socket) => socket,
+        Err(error) => {
+            log::error!("{error}");
+            return 1;
+        }
+    };
+    let sources = (inherited.extra("kernel log", 0), inherited.extra("log of the runtime", 1));
     if let Err(error) = service::become_service(process::CONTROL) {
         log::error!("{error}");
         return 1;
@@ -46,10 +51,17 @@ pub fn main() -> i32 {
         health: Health::default(),
     });
     let logs = Arc::clone(&shared);
-    let collector = std::thread::Builder::new()
-        .name("logs".to_owned())
-        .stack_size(STACK)
-        .spawn(move || logs::collect(&logs.ring, &kernel_log, &runtime_log));
+    let collector = std::thread::Builder::new().name("logs".to_owned()).stack_size(STACK);
+    let collector = match sources {
+        (Ok(kernel), Ok(runtime)) => {
+            collector.spawn(move || logs::collect(&logs.ring, &kernel, &runtime)).map(drop)
+        }
+        // PID 1 may have had none to give, and an operator is to be let in all the same.
+        (Err(error), _) | (_, Err(error)) => {
+            log::warn!("{error}; no logs are collected");
+            Ok(())
+        }
+    };
     let probed = Arc::clone(&shared);
     let probe = std::thread::Builder::new()
         .name("health".to_owned())

@@ -10,6 +10,7 @@
 mod ask;
 mod uplink;
 
+use astromesh_node::inherited::Inherited;
 use astromesh_node::job::Reason;
 use astromesh_node::places::EXIT_FOUND;
 use astromesh_node::{log_sink, process, service};
@@ -27,12 +28,18 @@ const LIMIT: Duration = Duration::from_secs(20);
 const EXIT_NONE: i32 = 1;
 
 /// The process.
-pub fn main() -> i32 {
+pub fn main(mut inherited: Inherited) -> i32 {
     let deadline = Instant::now() + LIMIT;
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::METADATA, kmsg);
     }
-    let reason = Reason::take();
+    let reason = match Reason::take(&mut inherited) {
+        Ok(reason) => reason,
+        Err(error) => {
+            log::error!("{error}");
+            return EXIT_NONE;
+        }
+    };
     match fetch(deadline) {
         Ok(()) => EXIT_FOUND,
         Err(error) => {

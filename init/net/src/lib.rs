@@ -10,11 +10,11 @@ use astromesh_link::dhcp::Dhcp;
 use astromesh_link::lease::Change;
 use astromesh_link::links::{self, EthernetLink};
 use astromesh_link::netlink::{Netlink, Origin, RouterOptions};
+use astromesh_node::inherited::Inherited;
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{self, ToInit};
 use astromesh_proto::machine_config::{Addressing, Cidr, Network};
 use astromesh_settings::read_network;
-use astromesh_sys::descriptors;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,11 +31,17 @@ struct Managed {
 }
 
 /// The service.
-pub fn main() -> i32 {
-    let socket = descriptors::inherited(service::IPC_FD);
+pub fn main(mut inherited: Inherited) -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::NET, kmsg);
     }
+    let socket = match inherited.ipc() {
+        Ok(socket) => socket,
+        Err(error) => {
+            log::error!("{error}");
+            return 1;
+        }
+    };
     if let Err(error) = service::become_service(process::NET) {
         log::error!("{error}");
         return 1;

@@ -3,9 +3,8 @@
 //! PID 1 gives each job a piece of memory, which it reads once the job has ended. So a reason needs no file that a job could
 //! forget, that another could read for its own, or that must be writable for whoever the job has become by then.
 
-use crate::service;
+use crate::inherited::{Inherited, NotGiven};
 use astromesh_proto::ipc::MAX_REASON;
-use rustix::io::FdFlags;
 use std::os::fd::OwnedFd;
 
 /// Where this job leaves its reason.
@@ -14,11 +13,8 @@ pub struct Reason(OwnedFd);
 
 impl Reason {
     /// Takes it over, at the start of the job's `main`. What the job starts itself doesn't get it.
-    pub fn take() -> Self {
-        let memory = astromesh_sys::descriptors::inherited(service::IPC_FD);
-        // Can't fail for a descriptor that is open; for one that isn't there is nothing to keep.
-        let _ = rustix::io::fcntl_setfd(&memory, FdFlags::CLOEXEC);
-        Self(memory)
+    pub fn take(inherited: &mut Inherited) -> Result<Self, NotGiven> {
+        inherited.reason().map(Self)
     }
 
     /// Leaves the reason, instead of an earlier one. What is too long is cut; PID 1 reads no more.

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod disk;
 pub mod durable;
 pub mod framed;
+pub mod inherited;
 pub mod ipc_client;
 pub mod job;
 pub mod log_sink;

@@ -7,11 +7,6 @@ use crate::process::{LAST_CAPABILITY, Process};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// File descriptor of the socket to PID 1, in every service.
-pub const IPC_FD: i32 = 3;
-/// First file descriptor of what only this service is given.
-pub const EXTRA_FD: i32 = 4;
-
 /// Why a service could not give up what it must not keep.
 #[derive(Debug, thiserror::Error)]
 pub enum BecomeError {

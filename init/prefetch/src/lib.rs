@@ -4,6 +4,7 @@
 //! decompression. Their order never changes, because the root never does, so it is recorded at build time
 //! (`/usr/lib/astromesh/hot-files`) and walked here, on another processor, a little ahead of the reader.
 
+use astromesh_node::inherited::Inherited;
 use astromesh_node::{log_sink, process, service};
 use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::Errno;
@@ -13,7 +14,9 @@ use std::os::fd::AsFd;
 const LIST: &str = "/usr/lib/astromesh/hot-files";
 
 /// The process: one shot, ends when the list does.
-pub fn main() -> i32 {
+pub fn main(inherited: Inherited) -> i32 {
+    // It is given nothing that it needs.
+    drop(inherited);
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::PREFETCH, kmsg);
     }

@@ -16,6 +16,7 @@ mod install;
 mod node;
 mod transfers;
 
+use astromesh_node::inherited::Inherited;
 use astromesh_node::job::Reason;
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};
 use astromesh_node::twin::{self, Twin};
@@ -34,11 +35,17 @@ use std::path::Path;
 const EXIT_NOT_DONE: i32 = 1;
 
 /// The process.
-pub fn main() -> i32 {
+pub fn main(mut inherited: Inherited) -> i32 {
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::SLOTS, kmsg);
     }
-    let reason = Reason::take();
+    let reason = match Reason::take(&mut inherited) {
+        Ok(reason) => reason,
+        Err(error) => {
+            log::error!("{error}");
+            return EXIT_NOT_DONE;
+        }
+    };
     #[cfg(feature = "twins")]
     if twin::is(Twin::BelieveAnyone) {
         astromesh_oci::believe_anyone();

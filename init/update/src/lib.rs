@@ -16,17 +16,17 @@ mod serve;
 mod shared;
 
 use apply::Job;
+use astromesh_node::inherited::{Inherited, NotGiven};
 use astromesh_node::ipc_client::Pid1;
-use astromesh_node::places::UPDATE_SOCKET;
+use astromesh_node::places::{SEEDS, UPDATE_SOCKET};
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{FromInit, SlotsWork};
 use astromesh_proto::update::Origin;
 use astromesh_release::running::running_version;
 use astromesh_settings::read_update;
-use astromesh_sys::descriptors;
 use reconcile::Next;
 use shared::{Shared, lock, slots};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,16 +38,21 @@ const SLOTS_ARE_LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The service.
-pub fn main() -> i32 {
+pub fn main(mut inherited: Inherited) -> i32 {
     #[cfg(feature = "twins")]
     if astromesh_node::twin::is(astromesh_node::twin::Twin::BelieveAnyone) {
         astromesh_oci::believe_anyone();
     }
-    let socket = descriptors::inherited(service::IPC_FD);
-    let seeds = [0, 1, 2].map(|number| descriptors::inherited(service::EXTRA_FD + number));
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(process::UPDATE, kmsg);
     }
+    let (socket, seeds) = match given(&mut inherited) {
+        Ok(given) => given,
+        Err(error) => {
+            log::error!("{error}");
+            return 1;
+        }
+    };
     if let Err(error) = service::become_service(process::UPDATE) {
         log::error!("{error}");
         return 1;
@@ -81,6 +86,17 @@ pub fn main() -> i32 {
         return 1;
     }
     hear(&shared)
+}
+
+/// The socket to PID 1, and the devices that need not be fetched again.
+fn given(inherited: &mut Inherited) -> Result<(OwnedFd, [OwnedFd; SEEDS]), NotGiven> {
+    let socket = inherited.ipc()?;
+    let seeds = [
+        inherited.extra("root that runs", 0)?,
+        inherited.extra("root of the other slot", 1)?,
+        inherited.extra("boot partition", 2)?,
+    ];
+    Ok((socket, seeds))
 }
 
 /// Takes what PID 1 says, for as long as the service lives.

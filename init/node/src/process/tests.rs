@@ -1,3 +1,5 @@
+//! What must hold of every row, whoever adds one.
+
 use super::*;
 use std::collections::BTreeSet;
 
