@@ -121,17 +121,17 @@ mod tests {
         bytes[at..at + needle.len()].copy_from_slice(needle);
         let path = std::env::temp_dir().join(format!("astromesh-needle-{}-{at}", std::process::id()));
         std::fs::write(&path, &bytes).unwrap();
-        let found = contains(&mut File::open(&path).unwrap(), b"roothash=00").unwrap();
+        let found = contains(&mut File::open(&path).unwrap(), b"a-needle=00").unwrap();
         std::fs::remove_file(&path).unwrap();
         found
     }
 
     #[test]
     fn a_word_is_found_wherever_it_lies_and_another_is_not() {
-        let word = b"roothash=00";
+        let word = b"a-needle=00";
         for at in [0, 1000, SEARCHED_AT_ONCE - 5, SEARCHED_AT_ONCE, 3 * SEARCHED_AT_ONCE - word.len()] {
             assert!(holds(3 * SEARCHED_AT_ONCE, at, word), "{at}");
-            assert!(!holds(3 * SEARCHED_AT_ONCE, at, b"roothash=01"), "{at}");
+            assert!(!holds(3 * SEARCHED_AT_ONCE, at, b"a-needle=01"), "{at}");
         }
     }
 }
