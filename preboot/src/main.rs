@@ -2,7 +2,7 @@
 //! keeps the machine.
 //!
 //! systemd-boot has counted a try before it starts a kernel, so whatever *restarts* the machine brings the next try, and
-//! at last the release before. Two things go wrong without a restart: firmware refuses the kernel image, and systemd-boot
+//! at last the release before. Two things go wrong without a reboot: firmware refuses the kernel image, and systemd-boot
 //! gives the error back to the firmware, which then waits for somebody; or something stands still before PID 1 has armed
 //! the watchdog. For the first, this program restarts whatever comes back to it. For the second, it arms the watchdog
 //! before it goes on. (docs/decisions/020-boot-counting-and-its-limit.md)
@@ -35,7 +35,7 @@ const LOADER: &CStr16 = cstr16!("\\EFI\\systemd\\systemd-bootx64.efi");
 /// Bytes of a device path: a disk behind some bridges takes a tenth of it.
 const PATH_BYTES: usize = 4096;
 
-/// Between the words on the console and the restart: time to read them, and no loop that spins.
+/// Between the words on the console and the reboot: time to read them, and no loop that spins.
 const READABLE: Duration = Duration::from_secs(3);
 
 #[entry]
@@ -48,8 +48,8 @@ fn main() -> Status {
         Err(error) => println!("astromesh: the watchdog can't be armed before the kernel: {error}"),
     }
     match start_loader() {
-        Ok(()) => println!("astromesh: the boot loader came back; restarting"),
-        Err(error) => println!("astromesh: the boot loader, or what it started, failed: {error}; restarting"),
+        Ok(()) => println!("astromesh: the boot loader came back; rebooting"),
+        Err(error) => println!("astromesh: the boot loader, or what it started, failed: {error}; rebooting"),
     }
     boot::stall(READABLE);
     runtime::reset(ResetType::COLD, Status::LOAD_ERROR, None)
@@ -122,6 +122,6 @@ impl Machine for Bridge<'_> {
 
 #[panic_handler]
 fn panicked(info: &PanicInfo<'_>) -> ! {
-    println!("astromesh: {info}; restarting");
+    println!("astromesh: {info}; rebooting");
     runtime::reset(ResetType::COLD, Status::ABORTED, None)
 }

@@ -45,12 +45,12 @@ pub enum ToInit {
     Reboot,
     /// Shut down cleanly and switch off.
     Poweroff,
-    /// Have the boot partition or the idle slot worked on, by the one-shot `slots` process; from `update`. Answered by
+    /// Have the boot partition or the idle slot worked on, by the job `slots`; from `update`. Answered by
     /// [`FromInit::Slots`] once that has ended.
     Slots(SlotsWork),
 }
 
-/// What the one-shot `slots` process is started for.
+/// What the job `slots` is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SlotsWork {
     /// Look at both slots and write down what is there.
@@ -126,7 +126,7 @@ pub enum FromInit {
     },
 }
 
-/// What the one-shot `config` process, which parses the machine-config, leaves for PID 1 in a file of at most
+/// What the job `config`, which parses the machine-config, leaves for PID 1 in a file of at most
 /// [`MAX_MESSAGE`] bytes. PID 1 itself parses no YAML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -145,7 +145,7 @@ pub struct Plan {
 pub struct Trial {
     /// How long health must hold before it is kept, in seconds.
     pub bless_after_seconds: u32,
-    /// How long it may take until health holds, in seconds; then the machine is restarted.
+    /// How long it may take until health holds, in seconds; then the machine reboots.
     pub healthy_within_seconds: u32,
 }
 

@@ -38,7 +38,7 @@ pub enum MetadataError {
     #[error("the IMDSv2 session token is not visible ASCII of at most {MAX_TOKEN} bytes")]
     ReadToken,
     /// There is none.
-    #[error("the instance has no machine-config there (status {0}): set one and restart it")]
+    #[error("the instance has no machine-config there (status {0}): set one and reboot it")]
     FindDocument(u16),
     /// The answer sends elsewhere.
     #[error("status {0} sends elsewhere, which is not followed: no cloud's metadata server does that")]

@@ -95,7 +95,7 @@ fn wait_healthy(node: &Node) -> Result<Status> {
     Ok(status)
 }
 
-/// After the one-shot process gave its link back, `net` has it: one lease, and an address by router advertisement.
+/// After the job gave its link back, `net` has it: one lease, and an address by router advertisement.
 fn assert_addressed(node: &Node) -> Result {
     let status = node.wait_for("the link was not addressed", SOON, |status| {
         status.addresses.iter().any(|address| address.starts_with("fec0:"))

@@ -1,4 +1,4 @@
-//! The one-shot `config` process: reads a machine-config from outside, and writes for each service what it needs.
+//! The job `config`: reads a machine-config from outside, and writes for each service what it needs.
 //!
 //! It is the only process that parses the document, and it has nothing to lose: its own user, no capability, no
 //! socket. Either everything is written or, on any error, only the plan for maintenance mode (and, if operator access

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 /// The list: one absolute path a line, in order of first use.
 const LIST: &str = "/usr/lib/astromesh/hot-files";
 
-/// The process: one shot, ends when the list does.
+/// The job: it ends when the list does.
 pub fn main(inherited: Inherited) -> i32 {
     // It is given nothing that it needs.
     drop(inherited);

@@ -179,7 +179,7 @@ pub struct Update {
     pub mode: UpdateMode,
     /// How often `auto` looks, in minutes.
     pub check_every_minutes: u32,
-    /// When `auto` may install and restart; `None` means always.
+    /// When `auto` may install and reboot; `None` means always.
     pub window: Option<Window>,
     /// Most bytes fetched in a second; `None` means as fast as it goes.
     pub max_bytes_per_second: Option<u64>,
@@ -190,7 +190,7 @@ pub struct Update {
     pub plain_http: bool,
     /// How long health must hold before a new release is kept, in seconds.
     pub bless_after_seconds: u32,
-    /// How long a new release may take until health holds before the machine is restarted, in seconds.
+    /// How long a new release may take until health holds before the machine reboots, in seconds.
     pub healthy_within_seconds: u32,
 }
 
