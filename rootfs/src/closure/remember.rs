@@ -1,7 +1,7 @@
 //! What a start of the runtime finds and compiles, recorded from one, so that no start on a node does it again.
 //!
 //! The launcher runs from the finished tree, through the tree's own `ld.so`, up to the moment at which it would listen;
-//! it opens no socket. What it recorded is in one file that the launcher reads (`launcher/launch.py`, `remember`).
+//! it opens no socket, and has no network that it could use. What it recorded is in one file that the launcher reads (`launcher/launch.py`, `remember`).
 
 use super::error::{ClosureError, write};
 use crate::run::checked;
@@ -9,6 +9,7 @@ use crate::source::source_dir;
 use crate::tools::through_linker;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// An agent, so that what only an agent brings about is recorded too. Nothing asks its provider anything.
 const AGENT: &str = r#"{"apiVersion": "astromesh/v1", "kind": "Agent", "metadata": {"name": "recorded"},
@@ -24,7 +25,13 @@ pub(super) fn record(stage: &Path, file: &str) -> Result<(), ClosureError> {
     let agent = agents.join("recorded.agent.yaml");
     fs::write(&agent, AGENT).map_err(write("writing", &agent))?;
 
-    let mut command = through_linker(&stage, &stage.join("usr/bin/python3.13"));
+    let python = through_linker(&stage, &stage.join("usr/bin/python3.13"));
+    // This runs other people's code: pinned, but not to be trusted with the network of whoever builds.
+    let mut command = Command::new("/usr/bin/unshare");
+    command
+        .args(["--user", "--map-root-user", "--net", "--"])
+        .arg(python.get_program())
+        .args(python.get_args());
     // Not -I, which would let hashes vary. The environment is empty but for this.
     command.env_clear().env("PYTHONHASHSEED", "0").env("LC_ALL", "C").env("TZ", "UTC");
     command
