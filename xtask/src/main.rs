@@ -57,7 +57,7 @@ enum Command {
     Run(run::RunArguments),
     /// Unit tests, lints, every gate, the size budget: what CI runs
     Test(test::TestArguments),
-    /// Run one gate, by name: phase0, phase1, phase2, phase2
+    /// Run one gate, by name: phase0, phase1, phase2
     Gate {
         /// Name of the gate
         name: String,
