@@ -49,6 +49,10 @@ impl Job {
     }
 }
 
+/// How long the boot waits for the end of a job that was killed. Only one that waits for a device takes longer than
+/// milliseconds.
+const DIES_WITHIN: Duration = Duration::from_secs(10);
+
 /// Why a job could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -168,7 +172,12 @@ pub fn run(
             Err(_) => return Ok((End::Signal(0), Reason::new())),
             Ok(None) => {}
         }
-        running.kill_if_overdue(Instant::now());
+        let now = Instant::now();
+        running.kill_if_overdue(now);
+        if running.deadline + DIES_WITHIN < now {
+            // It waits for a device that doesn't answer. The boot goes on, and the job is reaped like any orphan.
+            return Ok((End::Overdue, text(format_args!("{} can't be killed: a device hangs", what.name()))));
+        }
         ground.pet();
         std::thread::sleep(Duration::from_millis(2));
     }
