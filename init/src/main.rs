@@ -44,6 +44,9 @@ const STARTED: &[(&Process, Main)] = &[
     (process::AGENT, astromesh_agent::main),
     (process::SLOTS, astromesh_slots::main),
     (process::UPDATE, astromesh_update::main),
+    // For a gate alone, and in no release.
+    #[cfg(feature = "twins")]
+    (&astromesh_observer::ROW, astromesh_observer::main),
 ];
 
 /// Exit code of a program that was started in a wrong way: `EX_USAGE` of sysexits.h.
@@ -70,7 +73,7 @@ fn main() {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "twins")))]
 mod tests {
     use super::*;
     use astromesh_node::process::{Kind, PROCESSES};

@@ -108,6 +108,9 @@ pub struct GateImages {
     pub consistent: Image,
     /// The probe's root under the PARTUUIDs and the command line of another root hash.
     pub mislabelled: Image,
+    /// The probe with a twin of `init` that writes down what each process is; built only for a gate that reads it.
+    #[serde(default)]
+    pub observed: Option<Image>,
     /// Where the release lies in the formats of the clouds.
     pub formats: PathBuf,
     /// Older and newer releases, good and bad; built only for a gate that updates.

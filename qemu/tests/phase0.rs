@@ -5,6 +5,9 @@
 //! HMAC that only the provider could make. Every refusal has a twin beside it that shows the same test passing when
 //! nothing is refused. Run by `cargo xtask gate phase0`, which builds the images.
 
+mod observed;
+
+use astromesh_oci::keys;
 use astromesh_proto::control::{Check, Mode, Outcome, Request, Status};
 use astromesh_qemu::node::{
     API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent, deliver,
@@ -324,6 +327,33 @@ fn in_the_agents_place_nothing_of_the_root_can_be_changed_and_no_right_is_left()
     assert_eq!(rights["unshare"], json!("EPERM"));
     assert_ne!(rights["kernel"], json!("ok"));
     assert_eq!(rights["keys"], json!(["PROVIDER_KEY"]));
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
+    Ok(())
+}
+
+#[test]
+fn every_process_of_a_booted_node_is_what_its_row_says() -> Result {
+    let image = images().observed.as_ref().expect("`cargo xtask gate phase0` builds it");
+    let provider = provider()?;
+    let mut setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    // So that `update` runs too; it has no registry to ask.
+    setup.config["update"] = json!({ "keys": [keys::generate()?.1.to_pem()] });
+    let nic = network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port());
+    let machine = image.machine().cmdline(format!("{} twin=observed", image.cmdline())).nic(nic);
+    let vm = setup.deliver(machine, Delivery::FwCfg).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    node.wait_healthy()?;
+
+    // The round that goes on now may have begun earlier; the one after it is of a healthy node that nobody asks anything.
+    let serial = node.vm.serial();
+    let end = serial.expect_after(serial.mark(), observed::END, SOON)?;
+    serial.expect_after(end, observed::END, SOON)?;
+    let seen = observed::last_round(&serial.log())?;
+    let first = observed::first(&seen).ok_or("PID 1 was not seen")?;
+    let faults: Vec<_> = seen.iter().flat_map(|process| observed::faults(process, first)).collect();
+    assert!(faults.is_empty(), "{faults:#?}\n{seen:#?}");
+    // Each that is kept alive was among them, and once.
+    assert_eq!(observed::kept_alive(&seen), ["agent", "control", "init", "net", "update"]);
     assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
     Ok(())
 }

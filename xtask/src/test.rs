@@ -67,7 +67,7 @@ pub fn everything(arguments: &TestArguments) -> Result<()> {
     steps.step("run", run::once)?;
     steps.step("second build", || repro::run(&ReproArguments { keep_kernel: true }))?;
     steps.step("images of the gates", || {
-        variants::build(&image, true)?;
+        variants::build(&image, None)?;
         formats::convert(&image, astromesh_rootfs::formats::ALL)
     })?;
     let files: Vec<&str> = GATES.iter().flat_map(|(_, files)| files.iter().copied()).collect();
@@ -141,7 +141,7 @@ pub fn gate(name: &str, only: Option<&str>, full: bool) -> Result<()> {
     };
     deps::install()?;
     let image = image::build()?;
-    variants::build(&image, name == "phase2")?;
+    variants::build(&image, Some(name))?;
     if name == "phase1" {
         formats::convert(&image, astromesh_rootfs::formats::ALL)?;
         if only.is_none() {

@@ -23,8 +23,8 @@ const NEWER: &str = "0.3.0";
 /// Length of the file that the stand-in reads before it serves: a few blocks.
 const SEED_BYTES: usize = 16 * 4096;
 
-/// Builds them around the release, whose root is `base`.
-pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
+/// Builds them around the release, whose root is `base`; `twins` is the `init` that can have a defect.
+pub fn build(release: &Image, base: &RootImage, twins: &Path) -> Result<Updates> {
     let out = project().join("out/updates");
     let program = build_static("astromesh-stand-in", None)?;
     let seed = incompressible(SEED_BYTES);
@@ -49,14 +49,13 @@ pub fn build(release: &Image, base: &RootImage) -> Result<Updates> {
     let newer = make("newer", NEWER, kernel, plain, &newer)?;
     // Outside of its root the stand-in ends at once, which is what this PID 1 is to do.
     let panic = packed(&out.join("panic"), &program)?;
-    let twins = build_static("init", Some("twins"))?;
     let twin = |name: &str, version: &str, root: &RootImage, defect: &str| -> Result<Release> {
-        let initrd = packed(&out.join(name), &twins)?;
+        let initrd = packed(&out.join(name), twins)?;
         image::release(&out.join(name), kernel, &initrd, &root.erofs, version, None, Some(defect))
     };
     let broken = damaged_kernel(kernel, &out.join("no-kernel"))?;
     let parts =
-        Parts { version: OLD, twin: Some("believe-anyone"), ..Parts::of(&release.kernel, &twins, &old) };
+        Parts { version: OLD, twin: Some("believe-anyone"), ..Parts::of(&release.kernel, twins, &old) };
     fs::create_dir_all(out.join("believing")).context("out/updates/believing can't be made")?;
     let believing = image::assemble(&out.join("believing"), &parts)?;
     let real = release.as_release(env!("CARGO_PKG_VERSION"));

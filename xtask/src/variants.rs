@@ -2,6 +2,7 @@
 //! `out/gate.json`.
 
 use crate::bytes::{find, incompressible};
+use crate::compile::build_static;
 use crate::image::{self, Parts};
 use crate::{formats, project, updates};
 use anyhow::{Context as _, Result};
@@ -12,8 +13,10 @@ use std::fs;
 /// Length of the file that nobody reads: a few blocks.
 const COLD_BYTES: usize = 16 * 4096;
 
-/// Builds them around the release; those of updates only for a gate that boots them.
-pub fn build(release: &Image, with_updates: bool) -> Result<GateImages> {
+/// Builds them around the release, for one gate or for all. What only one gate boots, and what takes another build of `init`,
+/// is built for that gate alone.
+pub fn build(release: &Image, gate: Option<&str>) -> Result<GateImages> {
+    let is_for = |name: &str| gate.is_none_or(|gate| gate == name);
     let out = project().join("out");
     let base = RootImage {
         erofs: release.root.clone(),
@@ -43,14 +46,29 @@ pub fn build(release: &Image, with_updates: bool) -> Result<GateImages> {
     fs::create_dir_all(&mislabelled_out)?;
     let name = Some(consistent.root_hash.parse()?);
     let mislabelled = image::assemble(&mislabelled_out, &Parts { name, ..parts })?;
+
+    let twins =
+        (is_for("phase0") || is_for("phase2")).then(|| build_static("init", Some("twins"))).transpose()?;
+    let observed = match twins.as_deref().filter(|_| is_for("phase0")) {
+        Some(init) => {
+            let parts = Parts { init, twin: Some("observed"), ..parts };
+            Some(image::assemble(&out.join("observed"), &parts)?)
+        }
+        None => None,
+    };
+    let updates = match twins.as_deref().filter(|_| is_for("phase2")) {
+        Some(init) => Some(updates::build(release, &base, init)?),
+        None => None,
+    };
     let images = GateImages {
         release: release.clone(),
         probe,
         cold_offset: offset as u64,
         consistent,
         mislabelled,
+        observed,
         formats: formats::directory(),
-        updates: if with_updates { Some(updates::build(release, &base)?) } else { None },
+        updates,
     };
     fs::write(out.join("gate.json"), serde_json::to_vec_pretty(&images)?)
         .context("out/gate.json can't be written")?;

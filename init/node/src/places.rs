@@ -21,6 +21,10 @@ pub const CERTIFICATES: &str = "ca.pem";
 /// Which disk the root is on: written by PID 1, read by `slots`.
 pub const DISK_FILE: &str = "/run/node/disk";
 
+/// What PID 1 starts where the command line asks for it: in the twins' build alone, for the gate that compares each process
+/// with its row.
+pub const OBSERVER: &CStr = c"observer";
+
 /// How many block devices PID 1 hands over to `update` to read from: the slot that runs, the other one, the boot
 /// partition.
 pub const SEEDS: usize = 3;

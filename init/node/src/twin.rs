@@ -18,16 +18,19 @@ pub enum Twin {
     HangTakeDrive,
     /// The same, without the shorter time: nothing ends the job while a test lasts.
     HangTakeDriveForEver,
+    /// No defect: one more process, with every right, writes down what each of the others is (`init/observer`).
+    Observed,
 }
 
 impl Twin {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::HangEarly,
         Self::BlessAlways,
         Self::BelieveAnyone,
         Self::HangTakeDrive,
         Self::HangTakeDriveForEver,
+        Self::Observed,
     ];
 
     /// Its name on the command line.
@@ -38,6 +41,7 @@ impl Twin {
             Self::BelieveAnyone => "believe-anyone",
             Self::HangTakeDrive => "hang-take-drive",
             Self::HangTakeDriveForEver => "hang-take-drive-for-ever",
+            Self::Observed => "observed",
         }
     }
 }

@@ -17,8 +17,11 @@ use crate::ground::Ground;
 use crate::jobs::{self, Jobs};
 use crate::node::{Config, Node};
 use astromesh_node::clock::now_us;
+use astromesh_node::places::OBSERVER;
+use astromesh_node::twin::{self, Twin};
 use astromesh_proto::control::{Mode, Outcome};
 use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, SlotsWork, ToInit};
+use astromesh_sys::spawn::{Spawn, spawn};
 use astromesh_sys::watchdog::PET_SECONDS;
 use astromesh_sys::{heap, signals};
 use astromesh_verity::Device;
@@ -53,10 +56,23 @@ pub fn run((ground, mut node): (Ground, Node)) -> ! {
         node.timeline.push("healthy", Moment::now(), Outcome::Running, ipc::cut("waiting for the runtime"));
     }
     log::info!("boot is over after {} ms", now_us() / 1000);
+    if twin::is(Twin::Observed) {
+        observe(&ground);
+    }
     astromesh_sys::pages::forget_code();
     heap::seal();
     let how = watch(&ground, &mut node, &signals, &buttons);
     stop(&ground, &mut node, &signals, how)
+}
+
+/// Starts the process that writes down what each other one is. It waits by itself until the boot has settled; PID 1 reaps it
+/// like any orphan.
+fn observe(ground: &Ground) {
+    let fds = [ground.null.as_fd(), ground.kmsg.as_fd(), ground.kmsg.as_fd()];
+    let what = Spawn { name: OBSERVER, argument: None, namespaces: 0, cgroup: None, fds: &fds };
+    if let Err(error) = spawn(&what) {
+        log::error!("{}: {error}", OBSERVER.to_string_lossy());
+    }
 }
 
 /// Waits for events and serves them, until one of them is a reason to stop.

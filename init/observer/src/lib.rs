@@ -1,0 +1,156 @@
+//! Writes down what every process of the node is, as `/proc` has it: for the gate that compares each with its row in the
+//! table of processes. It is part of the twins' build alone, and PID 1 starts it only when the command line says so.
+//!
+//! It has every right and the machine's own namespaces, because only so can it look into the others. It changes nothing. One
+//! line of JSON is a process, one is a descriptor of it, and one tells how many there were; each is a record of the kernel log,
+//! which the serial console shows. There are several rounds, so that a test can take one that began when the node was healthy.
+
+use astromesh_node::inherited::Inherited;
+use astromesh_node::log_sink;
+use astromesh_node::places::OBSERVER;
+use astromesh_node::process::{EVERY_CAPABILITY, Kept, Kind, Namespaces, Process};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Its row. It is not in the table: no release has this process.
+pub static ROW: Process = Process {
+    name: OBSERVER,
+    id: 0,
+    kind: Kind::Job { within: None },
+    keeps: &[Kept { capabilities: EVERY_CAPABILITY, why: "looks into every other process" }],
+    cgroup: None,
+    namespaces: Namespaces::MACHINE,
+    reads: None,
+    owns: &[],
+    may_say: &[],
+};
+
+/// How long after the boot it looks, and how long between two rounds: what a boot still does by then is over.
+const EVERY: Duration = Duration::from_secs(10);
+/// How often it looks: for the ten minutes that a busy emulated machine may take to be healthy.
+const ROUNDS: u32 = 60;
+
+/// The namespaces of a process, as in `/proc/PID/ns`.
+const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+/// The sets of capabilities of a process, as in `/proc/PID/status`.
+const CAPABILITIES: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
+
+/// The process.
+pub fn main(inherited: Inherited) -> i32 {
+    // It is given nothing that it needs.
+    drop(inherited);
+    if let Ok(kmsg) = io::stderr().as_fd().try_clone_to_owned() {
+        log_sink::start(&ROW, kmsg);
+    }
+    for round in 1..=ROUNDS {
+        std::thread::sleep(EVERY);
+        // One that ends while it is looked at is none of this round.
+        let seen: Vec<_> = processes().iter().filter_map(|path| look(round, path).ok()).collect();
+        for line in seen.iter().flatten() {
+            log::info!("{line}");
+        }
+        log::info!("{}", json!({ "round": round, "processes": seen.len() }));
+        // By itself, so that all before it is whole when a test reads this.
+        log::info!("a round is over");
+    }
+    0
+}
+
+/// The folders of all processes but this one and the kernel's own threads, which have no command line.
+fn processes() -> Vec<PathBuf> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.bytes().all(|byte| byte.is_ascii_digit()) && name != own
+        })
+        .map(|entry| entry.path())
+        .filter(|path| fs::read(path.join("cmdline")).is_ok_and(|line| !line.is_empty()))
+        .collect()
+}
+
+/// One process: a line for it, and one for each of its descriptors.
+fn look(round: u32, path: &Path) -> io::Result<Vec<Value>> {
+    let pid: u32 = path.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or_default();
+    let line = fs::read(path.join("cmdline"))?;
+    let name = line.split(|&byte| byte == 0).next().map(String::from_utf8_lossy).unwrap_or_default();
+    let status = fs::read_to_string(path.join("status"))?;
+    let mut threads = fs::read_dir(path.join("task"))?;
+    let alike = threads.all(|thread| {
+        let thread = thread.and_then(|thread| fs::read_to_string(thread.path().join("status")));
+        thread.is_ok_and(|thread| credentials(&thread) == credentials(&status))
+    });
+    let mut namespaces = Map::new();
+    for name in NAMESPACES {
+        namespaces.insert(name.to_owned(), link(&path.join("ns").join(name))?.into());
+    }
+    let mut descriptors = Vec::new();
+    for entry in fs::read_dir(path.join("fd"))?.flatten() {
+        let number: u32 = entry.file_name().to_string_lossy().parse().unwrap_or_default();
+        // A descriptor that was closed meanwhile is none.
+        if let Ok(to) = link(&entry.path()) {
+            descriptors.push(json!({ "round": round, "pid": pid, "fd": number, "to": to }));
+        }
+    }
+    let mut lines = vec![json!({
+        "round": round,
+        "pid": pid,
+        "name": name,
+        "credentials": credentials(&status),
+        "alike": alike,
+        "cgroup": fs::read_to_string(path.join("cgroup"))?.trim_end(),
+        "namespaces": namespaces,
+        "descriptors": descriptors.len(),
+    })];
+    lines.append(&mut descriptors);
+    Ok(lines)
+}
+
+/// Who a thread is and what it may do: some fields of `/proc/PID/status`, as they stand there.
+fn credentials(status: &str) -> Value {
+    let named = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        let wanted = ["Uid", "Gid", "Groups", "NoNewPrivs"].contains(&name) || CAPABILITIES.contains(&name);
+        let words: Vec<_> = value.split_ascii_whitespace().collect();
+        wanted.then(|| (name.to_owned(), words.join(" ").into()))
+    };
+    Value::Object(status.lines().filter_map(named).collect())
+}
+
+fn link(path: &Path) -> io::Result<String> {
+    Ok(fs::read_link(path)?.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_with_its_rights_and_each_of_its_descriptors_on_a_line() {
+        let lines = look(3, Path::new("/proc/self")).unwrap();
+        let (process, descriptors) = lines.split_first().unwrap();
+        let credentials = process["credentials"].as_object().unwrap();
+        for name in CAPABILITIES.iter().chain(&["Uid", "Gid", "Groups", "NoNewPrivs"]) {
+            assert!(credentials[*name].is_string(), "{process}");
+        }
+        assert_eq!(process["alike"], true);
+        assert!(process["namespaces"]["mnt"].as_str().unwrap().starts_with("mnt:["), "{process}");
+        assert_eq!(process["descriptors"], descriptors.len());
+        assert!(descriptors.iter().all(|line| line["round"] == 3 && line["to"].is_string()));
+        // Each line is one record of the kernel log, of less than a kilobyte with its beginning.
+        assert!(process.to_string().len() < 900, "{process}");
+    }
+
+    #[test]
+    fn all_processes_but_this_one_and_the_kernels_are_looked_at() {
+        let found = processes();
+        assert!(!found.contains(&PathBuf::from(format!("/proc/{}", std::process::id()))));
+        assert!(found.iter().all(|path| fs::read(path.join("cmdline")).is_ok_and(|line| !line.is_empty())));
+    }
+}
