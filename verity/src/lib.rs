@@ -1,6 +1,6 @@
 //! dm-verity, both sides: the image builder makes the hash tree, PID 1 opens the device.
 //!
-//! **Why one crate.** The root hash is the one number that the signed kernel command line carries, and everything
+//! **Why one crate.** The root hash is the one number that the kernel command line carries, and everything
 //! the node runs hangs from it. If builder and boot each had their own idea of the superblock, of the partition
 //! UUIDs or of the table line, a difference would show as a node that doesn't boot. Here both sides share the types.
 //!

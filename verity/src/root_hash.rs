@@ -1,6 +1,6 @@
 //! The root hash: one SHA-256 that stands for every byte of the root file system.
 //!
-//! It comes from the signed kernel command line, and it alone is trusted: superblock, salt, tree and partition table
+//! It comes from the kernel command line, and it alone is believed: superblock, salt, tree and partition table
 //! are read from a disk that anyone may have written. It also names the partitions: the Discoverable Partitions
 //! Specification takes their UUIDs from its two ends, so a disk needs no other map from release to slot.
 

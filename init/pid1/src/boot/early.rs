@@ -2,16 +2,18 @@
 //!
 //! Mount flags are as tight as each tree allows. Nothing here reads anything from outside the kernel.
 
+use super::directory;
 use super::stage::{Report, StageError};
 use super::timeline::{Moment, Timeline};
 use crate::ground::Groundwork;
 use astromesh_node::twin::{self, Twin};
+use astromesh_node::view::STRICT;
 use astromesh_node::{log_sink, process};
 use astromesh_proto::control::Outcome;
 use astromesh_proto::ipc;
 use astromesh_sys::kernel_file::write_file;
 use astromesh_sys::watchdog::{TIMEOUT_SECONDS, Watchdog};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CStr;
@@ -48,8 +50,6 @@ struct Tree {
     flags: MountFlags,
     data: &'static CStr,
 }
-
-const STRICT: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// The kernel's trees, in the order in which they are needed. `/dev` is mounted even before, see [`first_light`].
 const TREES: &[Tree] = &[
@@ -115,7 +115,10 @@ pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
         }
     }
     for (directory, owner) in process::directories("/run/") {
-        make_directory(directory.path, owner, directory.mode)?;
+        directory::make(directory.path, owner, directory.mode).map_err(|cause| EarlyError::MakeDirectory {
+            path: directory.path.to_str().unwrap_or_default(),
+            cause,
+        })?;
     }
     Ok(Report::done(match &work.watchdog {
         Some(_) => "watchdog armed, kernel file systems mounted",
@@ -134,12 +137,6 @@ fn mount_tree(kind: &CStr, on: &CStr, flags: MountFlags, data: &CStr) -> Result<
         Err(Errno::BUSY) => Ok(()),
         result => result,
     }
-}
-
-fn make_directory(path: &'static CStr, id: u32, mode: u32) -> Result<(), EarlyError> {
-    rustix::fs::mkdir(path, Mode::from_raw_mode(mode))
-        .and_then(|()| rustix::fs::chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))))
-        .map_err(|cause| EarlyError::MakeDirectory { path: path.to_str().unwrap_or_default(), cause })
 }
 
 fn open_device(path: &CStr) -> Option<OwnedFd> {

@@ -10,6 +10,7 @@ mod carry;
 pub mod config;
 mod config_error;
 pub mod control;
+mod directory;
 pub mod early;
 mod grow;
 mod metadata;

@@ -4,17 +4,17 @@
 //! to the disk's end ([`super::grow`]). A node without it runs from memory and says so: what it keeps is lost at the next
 //! start.
 
-use super::grow;
 use super::stage::{Report, StageError};
+use super::{directory, grow};
 use crate::ground::Ground;
 use crate::node::Node;
 use astromesh_node::disk::{self, Disk};
 use astromesh_node::process;
+use astromesh_node::view::STRICT;
 use astromesh_verity::Uuid;
-use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
-use std::ffi::{CStr, CString};
+use rustix::mount::mount;
+use std::ffi::CString;
 
 /// Why there is no `/var` at all.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +35,6 @@ pub enum StateError {
 /// Type of the partition, by the Discoverable Partitions Specification.
 const VAR: Uuid = Uuid::from_u128(0x4d21_b016_b534_45c2_a9fb_5c16_e091_fd2d);
 
-const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
-
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     let disk = Disk::open(ground.root().disk());
@@ -50,15 +48,15 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     };
     let mounted = partition.as_ref().map(|partition| {
         let source = CString::new(partition.device.to_string_lossy().as_bytes()).unwrap_or_default();
-        mount(source.as_c_str(), c"/var", c"ext4", FLAGS, c"errors=remount-ro")
+        mount(source.as_c_str(), c"/var", c"ext4", STRICT, c"errors=remount-ro")
     });
     node.var_on_disk = matches!(mounted, Some(Ok(())));
     if !node.var_on_disk {
-        mount(c"tmpfs", c"/var", c"tmpfs", FLAGS, c"mode=0755,size=64m").map_err(StateError::MountMemory)?;
+        mount(c"tmpfs", c"/var", c"tmpfs", STRICT, c"mode=0755,size=64m").map_err(StateError::MountMemory)?;
     }
     let owned = process::directories("/var/lib/").map(|(directory, id)| (directory.path, id, directory.mode));
     for (path, owner, mode) in core::iter::once((c"/var/lib", 0, 0o755)).chain(owned) {
-        make_directory(path, owner, mode).map_err(|cause| StateError::MakeDirectory {
+        directory::make(path, owner, mode).map_err(|cause| StateError::MakeDirectory {
             path: path.to_string_lossy().into_owned(),
             cause,
         })?;
@@ -78,12 +76,4 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
         )),
         _ => Report::degraded("/var in memory: the disk has no var partition"),
     })
-}
-
-fn make_directory(path: &CStr, owner: u32, mode: u32) -> Result<(), Errno> {
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
-        Ok(()) => rustix::fs::chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))),
-        Err(Errno::EXIST) => Ok(()),
-        Err(cause) => Err(cause),
-    }
 }
