@@ -52,6 +52,15 @@ impl Tools {
         self.root.join(path)
     }
 
+    /// The image's interpreter with hash randomization off: what it writes is the same each time. `-I` would ignore the
+    /// variable that says so; the environment is empty instead.
+    pub(crate) fn python_with_fixed_hashes(&self) -> Command {
+        let mut command = self.command("usr/bin/python3.13");
+        command.env_clear().env("PYTHONHASHSEED", "0").env("LC_ALL", "C").env("TZ", "UTC");
+        command.args(["-P", "-s", "-S", "-B"]);
+        command
+    }
+
     /// The image's interpreter, isolated from the host's environment and writing no byte code of its own.
     pub(crate) fn python(&self) -> Command {
         let mut command = self.command("usr/bin/python3.13");

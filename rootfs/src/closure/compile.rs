@@ -6,7 +6,8 @@
 //! * level 2: no docstrings and no asserts, a sixth less to read, unmarshal and keep in memory;
 //! * the path inside each code object is the one in the image, not the one of the machine that built it.
 //!
-//! One process, since the marshalled form depends on what else the process has interned.
+//! One process, with hashes that don't vary, since the marshalled form depends on what else the process has interned and in
+//! which order.
 
 use super::error::{ClosureError, write};
 use crate::run::checked;
@@ -20,7 +21,7 @@ const ROOTS: [&str; 2] = ["usr/lib/python3.13", "usr/lib/astromesh"];
 
 /// Compiles every module below [`ROOTS`] and removes the sources.
 pub(super) fn compile(stage: &Path, tools: &Tools) -> Result<(), ClosureError> {
-    let mut command = tools.python();
+    let mut command = tools.python_with_fixed_hashes();
     command.args(["-m", "compileall", "-q", "-f", "-b", "-o", "2", "--invalidation-mode", "unchecked-hash"]);
     command.arg("-s").arg(stage).args(["-p", "/"]);
     command.args(ROOTS.map(|root| stage.join(root)));

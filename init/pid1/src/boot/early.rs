@@ -115,9 +115,8 @@ pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
         }
     }
     for (directory, owner) in process::directories("/run/") {
-        directory::make(directory.path, owner, directory.mode).map_err(|cause| EarlyError::MakeDirectory {
-            path: directory.path.to_str().unwrap_or_default(),
-            cause,
+        directory::make(directory.path, owner, directory.mode).map_err(|cause| {
+            EarlyError::MakeDirectory { path: directory.path.to_str().unwrap_or_default(), cause }
         })?;
     }
     Ok(Report::done(match &work.watchdog {
