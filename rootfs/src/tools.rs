@@ -57,7 +57,8 @@ impl Tools {
     pub(crate) fn python_with_fixed_hashes(&self) -> Command {
         let mut command = self.command("usr/bin/python3.13");
         command.env_clear().env("PYTHONHASHSEED", "0").env("LC_ALL", "C").env("TZ", "UTC");
-        command.args(["-P", "-s", "-S", "-B"]);
+        // Byte code that somebody left in the tree would be read in place of sources, and what is interned then differs.
+        command.args(["-P", "-s", "-S", "-B", "-X", "pycache_prefix=/nonexistent"]);
         command
     }
 

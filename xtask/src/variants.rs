@@ -52,6 +52,7 @@ pub fn build(release: &Image, gate: Option<&str>) -> Result<GateImages> {
     let observed = match twins.as_deref().filter(|_| is_for("phase0")) {
         Some(init) => {
             let parts = Parts { init, twin: Some("observed"), ..parts };
+            fs::create_dir_all(out.join("observed"))?;
             Some(image::assemble(&out.join("observed"), &parts)?)
         }
         None => None,
