@@ -127,7 +127,7 @@ pub(crate) enum Gen {
 
 #[derive(Subcommand)]
 pub(crate) enum Config {
-    /// Judge a machine-config as the node would
+    /// Check a machine-config as the node would
     Validate {
         /// The file, or - for standard input
         #[arg(value_name = "FILE")]
@@ -159,7 +159,7 @@ pub(crate) enum Update {
         #[command(flatten)]
         origin: Origin,
     },
-    /// Fetch, verify and install a release, and restart the node into it. It stays when health holds, else the older
+    /// Fetch, verify and install a release, and reboot the node into it. It stays when health holds, else the older
     /// release is back after three tries
     Apply {
         #[command(flatten)]
@@ -167,9 +167,9 @@ pub(crate) enum Update {
         /// Say what would be installed, and write nothing
         #[arg(long)]
         dry_run: bool,
-        /// Install, but leave the restart to you
+        /// Install, but leave the reboot to you
         #[arg(long)]
-        no_restart: bool,
+        no_reboot: bool,
     },
     /// Show both slots, what is on trial, and how the last attempt ended
     Status,

@@ -1,7 +1,7 @@
 //! The client of the control protocol: one connection, one request.
 //!
 //! The node proves with its certificate that it is the node that was meant, and this side proves who asks. In TLS 1.3
-//! a client is done with the handshake before the server has judged its certificate, so a refusal arrives in
+//! a client is done with the handshake before the server has verified its certificate, so a refusal arrives in
 //! place of the first answer: as an alert, or, when the node hung up with the request unread, as a reset that
 //! overtook the alert. Both are [`ClientError::BeAccepted`].
 
@@ -190,7 +190,7 @@ impl Client {
     /// What a failure of the connection means.
     fn broken(&self, error: io::Error) -> ClientError {
         if let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-            return self.judged(cause);
+            return self.explained(cause);
         }
         match error.kind() {
             io::ErrorKind::TimedOut => ClientError::Wait { endpoint: self.endpoint.clone() },
@@ -203,7 +203,7 @@ impl Client {
         }
     }
 
-    fn judged(&self, error: &rustls::Error) -> ClientError {
+    fn explained(&self, error: &rustls::Error) -> ClientError {
         use rustls::Error as Tls;
         match error {
             Tls::InvalidCertificate(reason) => ClientError::TrustNode {

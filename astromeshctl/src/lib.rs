@@ -4,7 +4,7 @@
 //! * [`credentials`]: a CA, an operator's and a node's certificate,
 //! * [`template`]: the machine-config to edit, and the connection profile,
 //! * [`profile`] and [`client`]: the connection to a node,
-//! * [`validate`]: a machine-config judged at a desk as the node would,
+//! * [`validate`]: a machine-config validated at a desk as the node would,
 //! * [`image`]: images from a registry,
 //! * [`show`]: tables, timelines and JSON of what a node answers.
 //!

@@ -61,7 +61,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
     let look = Look { colour: terminal::wants_colour() };
     match &cli.command {
         Command::Gen(Gen::Config { out, force }) => generate(cli.connection.node.as_deref(), out, *force),
-        Command::Config(Config::Validate { file }) => judge(file, json),
+        Command::Config(Config::Validate { file }) => validate_file(file, json),
         Command::Image(Image::Pull { source, out }) => {
             let pulled = image::pull(&source.reference, &source.keys, out, cli.connection.timeout)?;
             let shown = show::Image {
@@ -122,8 +122,8 @@ fn updates(cli: &Cli, wanted: &Update, look: Look) -> Result<u8, Failure> {
     let json = cli.output == Output::Json;
     let request = match wanted {
         Update::Check { origin } => UpdateRequest::Check(origin.get()),
-        Update::Apply { origin, dry_run, no_restart } => {
-            UpdateRequest::Apply { origin: origin.get(), dry_run: *dry_run, restart: !no_restart }
+        Update::Apply { origin, dry_run, no_reboot } => {
+            UpdateRequest::Apply { origin: origin.get(), dry_run: *dry_run, restart: !no_reboot }
         }
         Update::Status | Update::History => UpdateRequest::State,
         Update::Rollback => UpdateRequest::Rollback,
@@ -155,7 +155,7 @@ fn generate(node: Option<&str>, out: &Path, force: bool) -> Result<u8, Failure> 
     Ok(exit::GOOD)
 }
 
-fn judge(file: &Path, json: bool) -> Result<u8, Failure> {
+fn validate_file(file: &Path, json: bool) -> Result<u8, Failure> {
     let unreadable = |error: io::Error| Failure::usage(format!("can't read {}: {error}", file.display()));
     // One byte over the bound is enough to know; the rest of an endless pipe needn't be read.
     let limit = MAX_DOCUMENT as u64 + 1;

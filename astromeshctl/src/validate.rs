@@ -1,4 +1,4 @@
-//! `config validate`: the node's own judgement of a machine-config, with the line it is about.
+//! `config validate`: the node's own validation of a machine-config, with the line it is about.
 //!
 //! The line is shown with what is behind a key that holds a secret masked: the report ends up in tickets.
 

@@ -5,7 +5,7 @@
 mod node;
 
 use astromesh_proto::control::{
-    Check, LogLine, MAX_RESPONSE, Mode, Outcome, Request, Response, Service, Stage, Status,
+    Check, LogLine, MAX_RESPONSE, Mode, Request, Response, Service, Stage, StageOutcome, Status,
 };
 use astromesh_proto::frame::encode_vec;
 use astromesh_proto::machine_config::{MAX_DOCUMENT, MachineConfig};
@@ -71,7 +71,7 @@ fn answer(request: &Request, green: bool) -> Response {
                 started_us: 900_000,
                 took_us: 40_000,
                 idle_us: 0,
-                outcome: Outcome::Done,
+                outcome: StageOutcome::Done,
                 note: String::new(),
             },
             Stage {
@@ -79,7 +79,7 @@ fn answer(request: &Request, green: bool) -> Response {
                 started_us: 940_000,
                 took_us: 9_000_000,
                 idle_us: 0,
-                outcome: Outcome::Degraded,
+                outcome: StageOutcome::Degraded,
                 note: "slow".into(),
             },
         ]),
@@ -106,7 +106,7 @@ fn about_updates(request: &UpdateRequest, green: bool) -> UpdateAnswer {
         _ if !green => UpdateAnswer::Refused("nothing to install: 0.2.0 runs already".into()),
         UpdateRequest::Check(_) | UpdateRequest::Apply { dry_run: true, .. } => UpdateAnswer::Found(release),
         UpdateRequest::Apply { .. } | UpdateRequest::Rollback => {
-            UpdateAnswer::Done("the node restarts".into())
+            UpdateAnswer::Done("the node reboots".into())
         }
         UpdateRequest::State => UpdateAnswer::State(Box::new(State {
             slots: None,

@@ -57,7 +57,7 @@ pub enum HardeningError {
     #[error(
         "the kernel is less hardened than agreed:\n{0}\nmend x86_64.config or the command line, or correct hardening.toml"
     )]
-    Judge(String),
+    Weaker(String),
 }
 
 /// One check of the checker.
@@ -121,12 +121,12 @@ pub fn check(
 ) -> Result<usize, HardeningError> {
     let accepted = parse_accepted(ACCEPTED)?;
     let found = ask(cache, config, cmdline, progress)?;
-    let faults = judge(&found, &accepted);
+    let faults = faults(&found, &accepted);
     if faults.is_empty() {
         return Ok(accepted.len());
     }
     let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    Err(HardeningError::Judge(lines.join("\n")))
+    Err(HardeningError::Weaker(lines.join("\n")))
 }
 
 /// Runs the pinned checker.
@@ -205,7 +205,7 @@ pub fn parse_accepted(text: &str) -> Result<Accepted, HardeningError> {
 }
 
 /// Failures without a reason, and reasons without a failure.
-pub fn judge(found: &[Finding], accepted: &Accepted) -> Vec<Fault> {
+pub fn faults(found: &[Finding], accepted: &Accepted) -> Vec<Fault> {
     let failures = found
         .iter()
         .filter(|finding| GROUPS.contains(&finding.decision.as_str()) && !finding.check_result_bool);
@@ -257,8 +257,8 @@ mod tests {
         Value::Array(all)
     }
 
-    fn judged(more: &[Value], accepted: &str) -> Vec<Fault> {
-        judge(&parse(&answer(more).to_string()).unwrap(), &parse_accepted(accepted).unwrap())
+    fn faults_of(more: &[Value], accepted: &str) -> Vec<Fault> {
+        faults(&parse(&answer(more).to_string()).unwrap(), &parse_accepted(accepted).unwrap())
     }
 
     const NONE: &str = "accept = []";
@@ -267,37 +267,37 @@ mod tests {
     #[test]
     fn a_failure_without_a_reason_is_a_fault_and_with_one_it_is_none() {
         let failure = [finding("CONFIG_C", "kconfig", "kspp", false)];
-        let faults = judged(&failure, NONE);
+        let faults = faults_of(&failure, NONE);
         assert!(matches!(&faults[..], [Fault::Unexplained(one)] if one.option_name == "CONFIG_C"));
         assert!(faults[0].to_string().contains("is not found"));
-        assert_eq!(judged(&failure, C), []);
+        assert_eq!(faults_of(&failure, C), []);
     }
 
     #[test]
     fn a_reason_for_what_does_not_fail_is_a_fault() {
         assert_eq!(
-            judged(&[finding("CONFIG_C", "kconfig", "kspp", true)], C),
+            faults_of(&[finding("CONFIG_C", "kconfig", "kspp", true)], C),
             [Fault::Stale("CONFIG_C=y".to_owned())]
         );
-        assert_eq!(judged(&[], C), [Fault::Stale("CONFIG_C=y".to_owned())]);
-        assert_eq!(judged(&[finding("CONFIG_C", "kconfig", "kspp", false)], C), []);
+        assert_eq!(faults_of(&[], C), [Fault::Stale("CONFIG_C=y".to_owned())]);
+        assert_eq!(faults_of(&[finding("CONFIG_C", "kconfig", "kspp", false)], C), []);
     }
 
     #[test]
     fn a_reason_excuses_only_the_value_that_it_stands_for() {
         let mut other = finding("CONFIG_C", "kconfig", "defconfig", false);
         let both = [finding("CONFIG_C", "kconfig", "kspp", false), other.clone()];
-        assert_eq!(judged(&both, C), []);
+        assert_eq!(faults_of(&both, C), []);
         other["desired_val"] = json!("n");
         let both = [finding("CONFIG_C", "kconfig", "kspp", false), other];
-        assert!(matches!(&judged(&both, C)[..], [Fault::Unexplained(one)] if one.desired_val == "n"));
+        assert!(matches!(&faults_of(&both, C)[..], [Fault::Unexplained(one)] if one.desired_val == "n"));
     }
 
     #[test]
     fn failures_of_other_groups_are_not_asked_and_excuse_no_entry() {
         let other = [finding("CONFIG_C", "kconfig", "grsec", false)];
-        assert_eq!(judged(&other, NONE), []);
-        assert_eq!(judged(&other, C).len(), 1);
+        assert_eq!(faults_of(&other, NONE), []);
+        assert_eq!(faults_of(&other, C).len(), 1);
     }
 
     #[test]

@@ -40,7 +40,7 @@ const MAX_PARTS: usize = 1024;
 /// How much of a seed is in memory.
 const BUFFER: usize = 8 * MAX_CHUNK;
 
-pub(crate) enum Outcome {
+pub(crate) enum Assembled {
     Done(Fetched),
     /// The source sends whole blobs only.
     NoParts,
@@ -67,13 +67,13 @@ pub(crate) fn fetch(
     path: &Path,
     seeds: &mut [Seed],
     progress: &mut Told<'_>,
-) -> Result<Outcome, FetchError> {
+) -> Result<Assembled, FetchError> {
     let mut build = Build::open(layer, &chunked.chunks, path)?;
     build.keep(progress)?;
     build.search(seeds, progress)?;
-    let Some(fetched) = build.receive(source, progress)? else { return Ok(Outcome::NoParts) };
+    let Some(fetched) = build.receive(source, progress)? else { return Ok(Assembled::NoParts) };
     build.finish()?;
-    Ok(Outcome::Done(fetched))
+    Ok(Assembled::Done(fetched))
 }
 
 impl<'a> Build<'a> {

@@ -38,8 +38,8 @@ pub fn fetch_layer(
                 return Err(FetchError::MatchIndex { name: layer.name.to_string(), cause });
             }
             match delta::fetch(layer, chunked, source, into, seeds, progress)? {
-                delta::Outcome::Done(fetched) => fetched,
-                delta::Outcome::NoParts => download::fetch(layer, source, into, progress)?,
+                delta::Assembled::Done(fetched) => fetched,
+                delta::Assembled::NoParts => download::fetch(layer, source, into, progress)?,
             }
         }
         None => download::fetch(layer, source, into, progress)?,

@@ -151,14 +151,14 @@ pub struct Stage {
     /// How much of that every processor together was idle, in microseconds, to the kernel's hundredth of a second.
     pub idle_us: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: StageOutcome,
     /// What it has to say for itself; empty when there is nothing.
     pub note: String,
 }
 
 /// How a stage of the boot ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum StageOutcome {
     /// As it should.
     Done,
     /// Not as it should, and the node goes on with less.

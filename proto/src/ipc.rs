@@ -5,7 +5,7 @@
 //! middle of a sentence can't leave half a frame behind, and PID 1 never waits for the rest of one.
 //! A message that doesn't decode is a defect of the service: PID 1 logs it and drops it.
 
-use crate::control::{Mode, Outcome};
+use crate::control::{Mode, StageOutcome};
 use heapless::String;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -96,7 +96,7 @@ pub enum FromInit {
         /// Idle time of all processors in it, in microseconds.
         idle_us: u64,
         /// How it ended.
-        outcome: Outcome,
+        outcome: StageOutcome,
         /// What it has to say.
         note: String<MAX_TEXT>,
     },
@@ -137,19 +137,19 @@ pub struct Plan {
     /// Whether somebody may use the control API: operator access could be read.
     pub operator: bool,
     /// Whether the node may be updated, and how a new release is judged.
-    pub trial: Option<Trial>,
+    pub trial: Option<TrialRules>,
 }
 
 /// How a new release is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trial {
+pub struct TrialRules {
     /// How long health must hold before it is kept, in seconds.
     pub bless_after_seconds: u32,
     /// How long it may take until health holds, in seconds; then the machine reboots.
     pub healthy_within_seconds: u32,
 }
 
-impl Trial {
+impl TrialRules {
     /// For a node whose machine-config says nothing of updates, or can't be read: a release on trial is judged all the
     /// same.
     pub const DEFAULT: Self = Self { bless_after_seconds: 60, healthy_within_seconds: 600 };
@@ -192,7 +192,7 @@ mod tests {
             started_us: u64::MAX,
             took_us: u64::MAX,
             idle_us: u64::MAX,
-            outcome: Outcome::Running,
+            outcome: StageOutcome::Running,
             note: cut(&long),
         };
         let node = FromInit::Node {

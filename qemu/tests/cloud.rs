@@ -10,7 +10,7 @@
 
 mod cloud_side;
 
-use astromesh_proto::control::{Mode, Outcome, Status};
+use astromesh_proto::control::{Mode, StageOutcome, Status};
 use astromesh_qemu::node::{API_PORT, Delivery, GateImages, Node, PROVIDER_NAME, Setup, deliver, network};
 use astromesh_qemu::{
     Disk, ExitReason, Provider, SocketSampler, Subnet, Vm, VmBuilder, http, pcap, relay_path,
@@ -91,7 +91,7 @@ fn wait_healthy(node: &Node) -> Result<Status> {
     let status = node.wait_healthy()?;
     assert_eq!((status.node.as_str(), status.mode), ("node-1", Mode::Running));
     let config = node.boot()?.into_iter().find(|stage| stage.name == "config");
-    assert_eq!(config.map(|stage| stage.outcome), Some(Outcome::Done));
+    assert_eq!(config.map(|stage| stage.outcome), Some(StageOutcome::Done));
     Ok(status)
 }
 

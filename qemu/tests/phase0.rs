@@ -8,7 +8,7 @@
 mod observed;
 
 use astromesh_oci::keys;
-use astromesh_proto::control::{Check, Mode, Outcome, Request, Status};
+use astromesh_proto::control::{Check, Mode, Request, StageOutcome, Status};
 use astromesh_qemu::node::{
     API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent, deliver,
     network,
@@ -125,7 +125,7 @@ fn a_real_question_is_answered_from_outside_and_the_doctor_tells_green_from_red(
             "healthy"
         ]
     );
-    assert!(stages.iter().all(|stage| stage.outcome == Outcome::Done), "{stages:?}");
+    assert!(stages.iter().all(|stage| stage.outcome == StageOutcome::Done), "{stages:?}");
 
     // The doctor: green, red without the provider, green again with it.
     let checks = node.doctor()?;
@@ -462,7 +462,7 @@ fn partition_start(image: &Image, type_guid: Uuid) -> Result<u64> {
     Ok(found.first_lba * 512)
 }
 
-/// The machine restarts by itself, and nobody ever got an answer from it.
+/// The machine reboots by itself, and nobody ever got an answer from it.
 fn restarts_without_serving(mut node: Node) -> Result {
     let api = node.vm.host_address(API_PORT)?;
     let deadline = std::time::Instant::now() + ENDS_WITHIN;

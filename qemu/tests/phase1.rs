@@ -9,7 +9,7 @@
 mod desk;
 
 use astromesh_oci::PullError;
-use astromesh_proto::control::{Mode, Outcome};
+use astromesh_proto::control::{Mode, StageOutcome};
 use astromesh_qemu::node::{
     API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
 };
@@ -76,7 +76,7 @@ impl Cloud {
     fn is(&self, image: &Image) -> Result {
         assert_eq!(self.node.status()?.root_hash, image.root_hash);
         let stages = self.node.boot()?;
-        assert!(stages.iter().all(|stage| stage.outcome == Outcome::Done), "{stages:?}");
+        assert!(stages.iter().all(|stage| stage.outcome == StageOutcome::Done), "{stages:?}");
         Ok(())
     }
 

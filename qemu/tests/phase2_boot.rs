@@ -137,7 +137,7 @@ fn an_image_that_firmware_refuses_costs_three_restarts() -> Result {
     three_restarts(&station, &updates().healthy, &ExitReason::GuestReset)
 }
 
-/// The machine restarts three times by itself, for `why`, then the old release serves; nothing of the new one is left to try.
+/// The machine reboots three times by itself, for `why`, then the old release serves; nothing of the new one is left to try.
 fn three_restarts(station: &Station, new: &Release, why: &ExitReason) -> Result {
     let mut node = station.switch_on()?;
     node.wait_healthy_on(&old(), FALLS_BACK_WITHIN)?;

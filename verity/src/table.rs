@@ -66,7 +66,7 @@ impl FromStr for DeviceNumber {
 /// What the kernel does when a block does not match its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnCorruption {
-    /// Restart the machine, so that the boot counter brings back the other slot. For the root.
+    /// Reboot the machine, so that the boot counter brings back the other slot. For the root.
     #[default]
     Restart,
     /// Fail the read with `EIO` and remember it in the status. For extensions, and for tests that look at it.

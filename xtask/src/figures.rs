@@ -215,7 +215,7 @@ enum Verdict {
 
 impl Entry {
     /// Whether the goal is reached; none without a goal.
-    fn judged(&self) -> Result<Option<Verdict>> {
+    fn verdict(&self) -> Result<Option<Verdict>> {
         let computed = match (&self.goal, &self.measured) {
             (Some(Goal::AtMost(most)), Measured::Number(value)) => Some(value <= most),
             (Some(Goal::AtLeast(least)), Measured::Number(value)) => Some(value >= least),
@@ -245,7 +245,7 @@ impl Entry {
             Measured::Number(value) => with_unit(value),
             Measured::Words(words) => words.clone(),
         };
-        let verdict = match self.judged()? {
+        let verdict = match self.verdict()? {
             None => "",
             Some(Verdict::Reached) => "reached",
             Some(Verdict::NotReached) => "**not reached**",

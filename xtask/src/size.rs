@@ -84,7 +84,7 @@ pub fn report(arguments: &SizeArguments) -> Result<()> {
         fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
         fs::write(&path, serde_json::to_string_pretty(&sizes)? + "\n")?;
     }
-    judge(&budget, &lines)
+    check(&budget, &lines)
 }
 
 /// Builds the image with one more file of `bytes` bytes that nothing can compress, and demands that the budget refuses
@@ -101,9 +101,9 @@ pub fn demand_refusal(image: &Image, bytes: usize) -> Result<()> {
     let larger = Image { root: root.erofs, ..image.clone() };
     let (budget, sizes) = (budget()?, measure(&larger, root.components)?);
     let before = measure(image, components(&image.stage)?)?;
-    judge(&budget, &compare(&budget, &before, &saved())?)
+    check(&budget, &compare(&budget, &before, &saved())?)
         .context("the image is over its budget without the file")?;
-    match judge(&budget, &compare(&budget, &sizes, &before)?) {
+    match check(&budget, &compare(&budget, &sizes, &before)?) {
         Err(refusal) if refusal.to_string().contains("grown most: other by") => Ok(()),
         Err(refusal) => bail!("the budget refuses the larger image, but not for what grew: {refusal}"),
         Ok(()) => bail!("an image with {bytes} bytes more than the release is inside its budget"),
@@ -176,7 +176,7 @@ fn compare(budget: &Budget, sizes: &Sizes, before: &Sizes) -> Result<Vec<Line>> 
 }
 
 /// Fails when anything is over its ceiling, naming the largest growers.
-fn judge(budget: &Budget, lines: &[Line]) -> Result<()> {
+fn check(budget: &Budget, lines: &[Line]) -> Result<()> {
     let total: u64 = lines.iter().map(|line| line.bytes).sum();
     let mut wrong = String::new();
     for line in lines.iter().filter(|line| line.bytes > line.ceiling) {
@@ -303,9 +303,9 @@ mod tests {
     fn a_byte_over_the_ceiling_fails_and_names_what_grew() {
         let budget = budget(100, 1000);
         let lines = compare(&budget, &sizes(100), &sizes(90)).unwrap();
-        assert!(judge(&budget, &lines).is_ok());
+        assert!(check(&budget, &lines).is_ok());
         let lines = compare(&budget, &sizes(101), &sizes(90)).unwrap();
-        let error = judge(&budget, &lines).unwrap_err().to_string();
+        let error = check(&budget, &lines).unwrap_err().to_string();
         assert!(
             error.contains("kernel") && error.contains("because") && error.contains("by 11 bytes"),
             "{error}"
@@ -316,7 +316,7 @@ mod tests {
     fn an_image_over_its_limit_fails_with_every_component_inside_its_own() {
         let budget = budget(5000, 1000);
         let lines = compare(&budget, &sizes(1001), &Sizes::new()).unwrap();
-        assert!(judge(&budget, &lines).is_err());
+        assert!(check(&budget, &lines).is_err());
     }
 
     #[test]

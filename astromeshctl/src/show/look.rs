@@ -1,7 +1,7 @@
 //! How output looks: tables, colours, cells and JSON. Every answer is shown with these.
 
 use crate::terminal::{clean, clean_json};
-use astromesh_proto::control::Outcome;
+use astromesh_proto::control::StageOutcome;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -36,12 +36,12 @@ pub(super) fn cell(text: &str) -> Cell {
     Cell::new(clean(text))
 }
 
-pub(super) fn outcome(outcome: Outcome) -> (&'static str, Color) {
+pub(super) fn outcome(outcome: StageOutcome) -> (&'static str, Color) {
     match outcome {
-        Outcome::Done => ("done", Color::Green),
-        Outcome::Degraded => ("degraded", Color::Yellow),
-        Outcome::Failed => ("failed", Color::Red),
-        Outcome::Running => ("running", Color::Cyan),
+        StageOutcome::Done => ("done", Color::Green),
+        StageOutcome::Degraded => ("degraded", Color::Yellow),
+        StageOutcome::Failed => ("failed", Color::Red),
+        StageOutcome::Running => ("running", Color::Cyan),
     }
 }
 

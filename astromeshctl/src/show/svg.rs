@@ -5,7 +5,7 @@
 use super::look::{milliseconds, outcome};
 use super::timeline::span;
 use crate::terminal::clean;
-use astromesh_proto::control::{Outcome, Stage};
+use astromesh_proto::control::{Stage, StageOutcome};
 use std::fmt::Write;
 
 const ROW: usize = 30;
@@ -91,12 +91,12 @@ fn ticks(length: u64) -> Vec<u64> {
     (0..=length / step).map(|count| count * step).collect()
 }
 
-fn colour(outcome: Outcome) -> &'static str {
+fn colour(outcome: StageOutcome) -> &'static str {
     match outcome {
-        Outcome::Done => "#34d399",
-        Outcome::Degraded => "#fbbf24",
-        Outcome::Failed => "#f87171",
-        Outcome::Running => "#38bdf8",
+        StageOutcome::Done => "#34d399",
+        StageOutcome::Degraded => "#fbbf24",
+        StageOutcome::Failed => "#f87171",
+        StageOutcome::Running => "#38bdf8",
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
             started_us: 5,
             took_us: 7,
             idle_us: 0,
-            outcome: Outcome::Failed,
+            outcome: StageOutcome::Failed,
             note: "\"'&\u{1b}[31m</title>".into(),
         };
         let picture = svg("</text>", &[stage]);

@@ -66,7 +66,7 @@ fn bar(stage: &Stage, from: u64, to: u64, width: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use astromesh_proto::control::Outcome;
+    use astromesh_proto::control::StageOutcome;
 
     fn stage(name: &str, started_us: u64, took_us: u64) -> Stage {
         Stage {
@@ -74,7 +74,7 @@ mod tests {
             started_us,
             took_us,
             idle_us: 0,
-            outcome: Outcome::Done,
+            outcome: StageOutcome::Done,
             note: String::new(),
         }
     }

@@ -10,7 +10,7 @@ use astromesh_node::inherited::Inherited;
 use astromesh_node::job::Reason;
 use astromesh_node::places::PLAN;
 use astromesh_node::{log_sink, process, service};
-use astromesh_proto::ipc::{self, Plan, Trial};
+use astromesh_proto::ipc::{self, Plan, TrialRules};
 use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -59,7 +59,7 @@ fn carry_out() -> Result<(), String> {
     match MachineConfig::parse(&document) {
         Ok(config) => match output::write(&config) {
             Ok(()) => {
-                let trial = config.update.as_ref().map(|update| Trial {
+                let trial = config.update.as_ref().map(|update| TrialRules {
                     bless_after_seconds: update.bless_after_seconds,
                     healthy_within_seconds: update.healthy_within_seconds,
                 });

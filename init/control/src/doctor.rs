@@ -54,7 +54,7 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
     let messages = match shared.pid1.ask(false) {
         Ok(messages) => messages,
         Err(error) => {
-            checks.push(check("init", Err(error.to_string()), "read the serial console; restart the node"));
+            checks.push(check("init", Err(error.to_string()), "read the serial console; reboot the node"));
             return;
         }
     };
@@ -83,10 +83,10 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
             checks.push(check(
                 "config",
                 config,
-                "correct the machine-config (astromeshctl config validate) and restart the node",
+                "correct the machine-config (astromeshctl config validate) and reboot the node",
             ));
             let armed = if watchdog { Ok("armed".to_owned()) } else { Err("none".to_owned()) };
-            checks.push(check("watchdog", armed, "give the machine a watchdog: a hang would not restart it"));
+            checks.push(check("watchdog", armed, "give the machine a watchdog: a hang would not reset it"));
             let memory = if allocations == 0 {
                 Ok("PID 1 allocated nothing since the boot was over".to_owned())
             } else {
@@ -113,7 +113,7 @@ fn clock(now: u64) -> Check {
     } else {
         Err(format!("{now} s since 1970 is before this image was made"))
     };
-    check("clock", result, "set the machine's clock: certificates can't be judged by a wrong one")
+    check("clock", result, "set the machine's clock: certificates can't be verified by a wrong one")
 }
 
 fn space() -> Check {

@@ -46,7 +46,7 @@ const ND_OPTIONS: u32 = 1 << (20 - 1);
 
 /// Who a route or an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum GivenBy {
     /// A lease with this many seconds left.
     Lease(u32),
     /// The machine-config.
@@ -76,10 +76,10 @@ impl Netlink {
         index: u32,
         address: IpAddr,
         prefix: u8,
-        origin: Origin,
+        origin: GivenBy,
     ) -> Result<(), Errno> {
         let mut message = address_message(RTM_NEWADDR, CREATE | REPLACE, index, address, prefix);
-        if let Origin::Lease(seconds) = origin {
+        if let GivenBy::Lease(seconds) = origin {
             // struct ifa_cacheinfo: preferred, valid, created, updated
             let mut lifetime = [0; 16];
             lifetime[..4].copy_from_slice(&seconds.to_ne_bytes());
@@ -95,8 +95,8 @@ impl Netlink {
     }
 
     /// Makes `gateway` the default route by a link. On-link, because clouds lease addresses whose network is one host.
-    pub fn set_default_route(&mut self, index: u32, gateway: IpAddr, origin: Origin) -> Result<(), Errno> {
-        let protocol = if origin == Origin::Config { RTPROT_STATIC } else { RTPROT_DHCP };
+    pub fn set_default_route(&mut self, index: u32, gateway: IpAddr, origin: GivenBy) -> Result<(), Errno> {
+        let protocol = if origin == GivenBy::Config { RTPROT_STATIC } else { RTPROT_DHCP };
         self.ask(route_message(index, gateway, protocol, 0))
     }
 

@@ -9,7 +9,7 @@ mod resolver;
 use astromesh_link::dhcp::Dhcp;
 use astromesh_link::lease::Change;
 use astromesh_link::links::{self, EthernetLink};
-use astromesh_link::netlink::{Netlink, Origin, RouterOptions};
+use astromesh_link::netlink::{GivenBy, Netlink, RouterOptions};
 use astromesh_node::inherited::Inherited;
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{self, ToInit};
@@ -153,13 +153,13 @@ impl Net {
         gateway6: Option<Ipv6Addr>,
     ) {
         for cidr in addresses {
-            match self.netlink.add_address(link.index, cidr.address, cidr.prefix, Origin::Config) {
+            match self.netlink.add_address(link.index, cidr.address, cidr.prefix, GivenBy::Config) {
                 Ok(()) => log::info!("{}: {cidr}", link.name),
                 Err(cause) => log::error!("{}: {cidr} can't be set: {cause}", link.name),
             }
         }
         for gateway in gateway.map(IpAddr::V4).into_iter().chain(gateway6.map(IpAddr::V6)) {
-            if let Err(cause) = self.netlink.set_default_route(link.index, gateway, Origin::Config) {
+            if let Err(cause) = self.netlink.set_default_route(link.index, gateway, GivenBy::Config) {
                 log::error!("{}: no default route by {gateway}: {cause}", link.name);
             }
         }
@@ -190,7 +190,7 @@ impl Net {
         let Managed { link, dhcp: Some(dhcp) } = &mut self.managed[index] else { return };
         match change {
             Change::Granted(lease) => {
-                let origin = Origin::Lease(lease.seconds);
+                let origin = GivenBy::Lease(lease.seconds);
                 let address = IpAddr::V4(lease.address);
                 let mut result = self.netlink.add_address(link.index, address, lease.prefix, origin);
                 if let (Ok(()), Some(router)) = (result, lease.router) {

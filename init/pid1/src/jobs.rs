@@ -24,7 +24,7 @@ const MOST_WAITING: usize = 5;
 /// What became of work on the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a box would allocate, and PID 1 must not")]
-pub enum Outcome {
+pub enum JobOutcome {
     /// It is done; when looking, the release that runs is blessed.
     Done,
     /// When looking: the release that runs is on trial.
@@ -33,7 +33,7 @@ pub enum Outcome {
     NotDone(Reason),
 }
 
-impl Outcome {
+impl JobOutcome {
     fn of(work: SlotsWork, end: End, reason: Reason) -> Self {
         match (work, end) {
             (_, End::Code(EXIT_DONE)) => Self::Done,
@@ -123,10 +123,10 @@ impl Jobs {
     }
 
     /// Takes note that a process ended: the work and what became of it, if the process was a job.
-    pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<(SlotsWork, Outcome)> {
+    pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<(SlotsWork, JobOutcome)> {
         let (work, running) = self.take_if(|running| running.pid() == pid)?;
         let (end, reason) = running.end(status);
-        Some((work, Outcome::of(work, end, reason)))
+        Some((work, JobOutcome::of(work, end, reason)))
     }
 
     /// Kills the job that runs if it is past its deadline.
@@ -193,11 +193,11 @@ mod tests {
     #[test]
     fn only_a_look_can_find_a_trial_and_what_failed_says_why() {
         let why = || Reason::try_from("why").unwrap();
-        let of = |work, end| Outcome::of(work, end, why());
-        assert_eq!(of(SlotsWork::Inspect, End::Code(EXIT_ON_TRIAL)), Outcome::OnTrial);
-        assert_eq!(of(SlotsWork::Bless, End::Code(EXIT_DONE)), Outcome::Done);
+        let of = |work, end| JobOutcome::of(work, end, why());
+        assert_eq!(of(SlotsWork::Inspect, End::Code(EXIT_ON_TRIAL)), JobOutcome::OnTrial);
+        assert_eq!(of(SlotsWork::Bless, End::Code(EXIT_DONE)), JobOutcome::Done);
         for end in [End::Code(1), End::Code(EXIT_ON_TRIAL), End::Signal(9), End::Overdue] {
-            assert_eq!(of(SlotsWork::Bless, end), Outcome::NotDone(why()));
+            assert_eq!(of(SlotsWork::Bless, end), JobOutcome::NotDone(why()));
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Node {
     /// Whether an operator is known, who may use the control API.
     pub operator: bool,
     /// Whether the node may be updated, and the rules of a trial.
-    pub rules: Option<ipc::Trial>,
+    pub rules: Option<ipc::TrialRules>,
     /// The trial of the release that runs.
     pub trial: Trial,
     /// The jobs.

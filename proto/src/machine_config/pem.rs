@@ -1,7 +1,7 @@
 //! PEM (RFC 7468, strict form): what certificates and keys are written in.
 //!
 //! Only the envelope is checked here: labels, base64, and that the bytes are exactly one DER SEQUENCE. What the
-//! certificate says is judged by rustls where it is used; an X.509 parser doesn't belong in a config reader.
+//! certificate says is verified by rustls where it is used; an X.509 parser doesn't belong in a config reader.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 

@@ -214,7 +214,7 @@ impl Station {
     }
 }
 
-/// Install the release with this tag, and restart into it.
+/// Install the release with this tag, and reboot into it.
 pub fn apply_request(tag: &str) -> UpdateRequest {
     UpdateRequest::Apply { origin: Origin::Tag(tag.to_owned()), dry_run: false, restart: true }
 }
@@ -241,7 +241,7 @@ pub trait Operate {
         }
     }
 
-    /// Installs the release with this tag, and restarts into it.
+    /// Installs the release with this tag, and reboots into it.
     fn apply(&self, tag: &str) -> Result<UpdateAnswer> {
         self.update(apply_request(tag))
     }

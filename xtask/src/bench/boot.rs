@@ -245,7 +245,7 @@ fn millions(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use astromesh_proto::control::Outcome;
+    use astromesh_proto::control::StageOutcome;
 
     fn stage(name: &str, started_us: u64, took_us: u64, idle_us: u64) -> Stage {
         Stage {
@@ -253,7 +253,7 @@ mod tests {
             started_us,
             took_us,
             idle_us,
-            outcome: Outcome::Done,
+            outcome: StageOutcome::Done,
             note: String::new(),
         }
     }

@@ -9,7 +9,7 @@ use crate::ground::Groundwork;
 use astromesh_node::twin::{self, Twin};
 use astromesh_node::view::STRICT;
 use astromesh_node::{log_sink, process};
-use astromesh_proto::control::Outcome;
+use astromesh_proto::control::StageOutcome;
 use astromesh_proto::ipc;
 use astromesh_sys::kernel_file::write_file;
 use astromesh_sys::watchdog::{TIMEOUT_SECONDS, Watchdog};
@@ -78,7 +78,12 @@ const SETTINGS: &[(&CStr, &[u8])] = &[
 /// which reboots the machine.
 pub fn first_light() -> (Groundwork, Timeline) {
     let mut timeline = Timeline::default();
-    timeline.push("kernel", Moment::default(), Outcome::Done, ipc::cut("until PID 1's first instruction"));
+    timeline.push(
+        "kernel",
+        Moment::default(),
+        StageOutcome::Done,
+        ipc::cut("until PID 1's first instruction"),
+    );
     let dev = mount_tree(c"devtmpfs", c"/dev", MountFlags::NOSUID.union(MountFlags::NOEXEC), c"mode=0755");
     let watchdog = Watchdog::arm(if twin::is(Twin::HangEarly) { 10 } else { TIMEOUT_SECONDS });
     let (Some(kmsg), Some(null), Some(ours)) =

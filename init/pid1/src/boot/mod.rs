@@ -28,7 +28,7 @@ pub use stage::{GroundStage, OnFailure, Stage};
 use crate::ground::Ground;
 use crate::node::Node;
 use astromesh_node::clock::now_us;
-use astromesh_proto::control::Outcome;
+use astromesh_proto::control::StageOutcome;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use heapless::String;
 use rustix::system::RebootCommand;
@@ -44,7 +44,7 @@ pub fn run(ground: &[GroundStage], stages: &[Stage]) -> (Ground, Node) {
         let began = Moment::now();
         let result = (stage.run)(&mut work);
         let failed = result.is_err();
-        record(&mut timeline, stage.name, began, result, Outcome::Failed);
+        record(&mut timeline, stage.name, began, result, StageOutcome::Failed);
         work.pet();
         if failed {
             reboot();
@@ -59,8 +59,11 @@ pub fn run(ground: &[GroundStage], stages: &[Stage]) -> (Ground, Node) {
         let began = Moment::now();
         let result = (stage.run)(&ground, &mut node);
         let failed = result.is_err();
-        let outcome =
-            if stage.on_failure == OnFailure::Degrade { Outcome::Degraded } else { Outcome::Failed };
+        let outcome = if stage.on_failure == OnFailure::Degrade {
+            StageOutcome::Degraded
+        } else {
+            StageOutcome::Failed
+        };
         let note = record(&mut node.timeline, stage.name, began, result, outcome);
         ground.pet();
         if failed && stage.on_failure == OnFailure::Maintenance {
@@ -76,7 +79,7 @@ fn record(
     name: &'static str,
     began: Moment,
     result: Result<Report, StageError>,
-    if_failed: Outcome,
+    if_failed: StageOutcome,
 ) -> String<MAX_TEXT> {
     let milliseconds = (now_us() - began.us) / 1000;
     let (outcome, note) = match result {
@@ -84,7 +87,7 @@ fn record(
         Err(error) => (if_failed, ipc::cut(&error.to_string())),
     };
     match outcome {
-        Outcome::Done | Outcome::Running => log::info!("{name}: {note} ({milliseconds} ms)"),
+        StageOutcome::Done | StageOutcome::Running => log::info!("{name}: {note} ({milliseconds} ms)"),
         _ => log::error!("{name}: {note} ({milliseconds} ms)"),
     }
     timeline.push(name, began, outcome, note.clone());

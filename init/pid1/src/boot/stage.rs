@@ -2,7 +2,7 @@
 
 use crate::ground::{Ground, Groundwork};
 use crate::node::Node;
-use astromesh_proto::control::Outcome;
+use astromesh_proto::control::StageOutcome;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use heapless::String;
 
@@ -37,8 +37,8 @@ pub enum OnFailure {
 /// What a stage that did its work has to say.
 #[derive(Debug)]
 pub struct Report {
-    /// [`Outcome::Done`], or [`Outcome::Running`] when a service goes on with it and will say when it is done.
-    pub outcome: Outcome,
+    /// [`StageOutcome::Done`], or [`StageOutcome::Running`] when a service goes on with it and will say when it is done.
+    pub outcome: StageOutcome,
     /// A line for the operator.
     pub note: String<MAX_TEXT>,
 }
@@ -46,17 +46,17 @@ pub struct Report {
 impl Report {
     /// The stage is done.
     pub fn done(note: &str) -> Self {
-        Self { outcome: Outcome::Done, note: ipc::cut(note) }
+        Self { outcome: StageOutcome::Done, note: ipc::cut(note) }
     }
 
     /// A service was started; it reports when it is ready.
     pub fn running(note: &str) -> Self {
-        Self { outcome: Outcome::Running, note: ipc::cut(note) }
+        Self { outcome: StageOutcome::Running, note: ipc::cut(note) }
     }
 
     /// The stage did its work with less than it should have.
     pub fn degraded(note: &str) -> Self {
-        Self { outcome: Outcome::Degraded, note: ipc::cut(note) }
+        Self { outcome: StageOutcome::Degraded, note: ipc::cut(note) }
     }
 }
 

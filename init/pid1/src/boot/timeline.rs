@@ -1,7 +1,7 @@
 //! The boot as it went: a fixed number of records, so that recording one can't fail for lack of memory.
 
 use astromesh_node::clock::now_us;
-use astromesh_proto::control::Outcome;
+use astromesh_proto::control::StageOutcome;
 use astromesh_proto::ipc::{self, FromInit, MAX_TEXT};
 use heapless::{String, Vec};
 use rustix::fs::{Mode, OFlags};
@@ -21,7 +21,7 @@ pub struct Record {
     /// Idle time of all processors in it, in microseconds; while it is running, up to its beginning.
     pub idle_us: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: StageOutcome,
     /// What it had to say.
     pub note: String<MAX_TEXT>,
 }
@@ -32,10 +32,10 @@ pub struct Timeline(Vec<Record, MOST>);
 
 impl Timeline {
     /// Adds a record; past [`MOST`] it is lost, which the table's length rules out.
-    pub fn push(&mut self, name: &'static str, began: Moment, outcome: Outcome, note: String<MAX_TEXT>) {
+    pub fn push(&mut self, name: &'static str, began: Moment, outcome: StageOutcome, note: String<MAX_TEXT>) {
         let now = Moment::now();
         let (took_us, idle_us) = match outcome {
-            Outcome::Running => (0, began.idle_us),
+            StageOutcome::Running => (0, began.idle_us),
             // Before /proc there is no idle time to read; the first stages never wait.
             _ if began.idle_us == 0 => (now.us - began.us, 0),
             _ => (now.us - began.us, now.idle_us.saturating_sub(began.idle_us)),
@@ -44,10 +44,10 @@ impl Timeline {
     }
 
     /// Ends a record that is still running; `false` when there is none of that name.
-    pub fn finish(&mut self, name: &str, outcome: Outcome, note: &str) -> bool {
+    pub fn finish(&mut self, name: &str, outcome: StageOutcome, note: &str) -> bool {
         let now = Moment::now();
         let running =
-            self.0.iter_mut().find(|record| record.name == name && record.outcome == Outcome::Running);
+            self.0.iter_mut().find(|record| record.name == name && record.outcome == StageOutcome::Running);
         running.is_some_and(|record| {
             record.took_us = now.us - record.started_us;
             record.idle_us = now.idle_us.saturating_sub(record.idle_us);
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn only_a_running_record_can_be_finished_and_only_once() {
         let mut timeline = Timeline::default();
-        timeline.push("network", Moment::now(), Outcome::Running, String::new());
-        assert!(!timeline.finish("agent", Outcome::Done, ""));
-        assert!(timeline.finish("network", Outcome::Done, "one address"));
-        assert!(!timeline.finish("network", Outcome::Failed, ""));
+        timeline.push("network", Moment::now(), StageOutcome::Running, String::new());
+        assert!(!timeline.finish("agent", StageOutcome::Done, ""));
+        assert!(timeline.finish("network", StageOutcome::Done, "one address"));
+        assert!(!timeline.finish("network", StageOutcome::Failed, ""));
     }
 }

@@ -19,7 +19,7 @@ use crate::node::{Config, Node};
 use astromesh_node::clock::now_us;
 use astromesh_node::places::OBSERVER;
 use astromesh_node::twin::{self, Twin};
-use astromesh_proto::control::{Mode, Outcome};
+use astromesh_proto::control::{Mode, StageOutcome};
 use astromesh_proto::ipc::{self, FromInit, MAX_MESSAGE, SlotsWork, ToInit};
 use astromesh_sys::spawn::{Spawn, spawn};
 use astromesh_sys::watchdog::PET_SECONDS;
@@ -53,7 +53,12 @@ pub fn run((ground, mut node): (Ground, Node)) -> ! {
         }
     };
     if node.maintenance().is_none() {
-        node.timeline.push("healthy", Moment::now(), Outcome::Running, ipc::cut("waiting for the runtime"));
+        node.timeline.push(
+            "healthy",
+            Moment::now(),
+            StageOutcome::Running,
+            ipc::cut("waiting for the runtime"),
+        );
     }
     log::info!("boot is over after {} ms", now_us() / 1000);
     if twin::is(Twin::Observed) {
@@ -158,20 +163,20 @@ fn begin_job(ground: &Ground, node: &mut Node) {
             Ok(running) => node.jobs.started(work, running),
             Err(error) => {
                 log::error!("slots: {work:?} can't be started: {error}");
-                finish_job(node, work, &jobs::Outcome::not_started(&error));
+                finish_job(node, work, &jobs::JobOutcome::not_started(&error));
             }
         }
     }
 }
 
 /// Takes note that the slots were looked at: the trial begins. An outcome that says nothing says "blessed".
-fn begin_trial(node: &mut Node, found: &jobs::Outcome) {
-    if node.trial.begin(node.rules, *found == jobs::Outcome::OnTrial) {
+fn begin_trial(node: &mut Node, found: &jobs::JobOutcome) {
+    if node.trial.begin(node.rules, *found == jobs::JobOutcome::OnTrial) {
         let (outcome, note) = match found {
-            jobs::Outcome::OnTrial => (Outcome::Done, "this release is on trial"),
-            jobs::Outcome::Done => (Outcome::Done, "this release is kept"),
-            jobs::Outcome::NotDone(_) => {
-                (Outcome::Degraded, "the slots can't be looked at: no update, and no trial")
+            jobs::JobOutcome::OnTrial => (StageOutcome::Done, "this release is on trial"),
+            jobs::JobOutcome::Done => (StageOutcome::Done, "this release is kept"),
+            jobs::JobOutcome::NotDone(_) => {
+                (StageOutcome::Degraded, "the slots can't be looked at: no update, and no trial")
             }
         };
         log::info!("slots: {note}");
@@ -180,8 +185,8 @@ fn begin_trial(node: &mut Node, found: &jobs::Outcome) {
 }
 
 /// Takes note of what became of work on the slots, and tells the service that may have asked for it.
-fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::Outcome) {
-    if let jobs::Outcome::NotDone(reason) = outcome {
+fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::JobOutcome) {
+    if let jobs::JobOutcome::NotDone(reason) = outcome {
         log::warn!("slots: {work:?} is not done: {reason}");
     }
     if work == SlotsWork::Inspect {
@@ -189,7 +194,12 @@ fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::Outcome) {
     }
     let done = outcome.is_done();
     if work == SlotsWork::Bless && node.trial.blessed(done) {
-        node.timeline.push("kept", Moment::now(), Outcome::Done, ipc::cut("the boot loader counts no more"));
+        node.timeline.push(
+            "kept",
+            Moment::now(),
+            StageOutcome::Done,
+            ipc::cut("the boot loader counts no more"),
+        );
     }
     if let Some(socket) = node.services.socket(Service::Update) {
         send(socket, &FromInit::Slots { work, done, reason: outcome.reason() });
@@ -277,15 +287,15 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
     }
     match (service, message) {
         (Service::Net, ToInit::Ready) => {
-            node.timeline.finish("network", Outcome::Done, "configured");
+            node.timeline.finish("network", StageOutcome::Done, "configured");
         }
         (Service::Control, ToInit::Ready) => {
-            node.timeline.finish("control", Outcome::Done, "serving");
+            node.timeline.finish("control", StageOutcome::Done, "serving");
         }
         (Service::Control, ToInit::Health { healthy, reason }) => {
             node.trial.health(healthy);
             if healthy {
-                node.timeline.finish("healthy", Outcome::Done, "health holds");
+                node.timeline.finish("healthy", StageOutcome::Done, "health holds");
                 log::info!("healthy after {} ms", now_us() / 1000);
             } else {
                 log::warn!("health: {reason}");
@@ -299,7 +309,7 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
         (Service::Control | Service::Update, ToInit::Reboot) => return Some(How::Reboot),
         (Service::Update, ToInit::Slots(work)) => {
             if !node.jobs.ask(work) {
-                finish_job(node, work, &jobs::Outcome::asked_twice());
+                finish_job(node, work, &jobs::JobOutcome::asked_twice());
             }
         }
         (Service::Control, ToInit::Poweroff) => return Some(How::PowerOff),

@@ -17,7 +17,7 @@ const BLESS_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Where the trial stands.
 #[derive(Debug, Default)]
 pub struct Trial {
-    rules: Option<ipc::Trial>,
+    rules: Option<ipc::TrialRules>,
     /// When health must hold at the latest; `None` for a release that is blessed, and once it has held.
     deadline: Option<Instant>,
     /// Since when health holds, in one piece.
@@ -43,7 +43,7 @@ pub enum Due {
 impl Trial {
     /// Begins, once it is known whether the boot loader counts this boot; whether it had not begun already. The time runs
     /// from here on, and health that holds already has held for no time.
-    pub fn begin(&mut self, rules: Option<ipc::Trial>, on_trial: bool) -> bool {
+    pub fn begin(&mut self, rules: Option<ipc::TrialRules>, on_trial: bool) -> bool {
         let first = self.rules.is_none();
         if first {
             let now = Instant::now();
@@ -55,8 +55,8 @@ impl Trial {
         first
     }
 
-    fn begin_at(&mut self, rules: Option<ipc::Trial>, on_trial: bool, now: Instant) {
-        let rules = rules.unwrap_or(ipc::Trial::DEFAULT);
+    fn begin_at(&mut self, rules: Option<ipc::TrialRules>, on_trial: bool, now: Instant) {
+        let rules = rules.unwrap_or(ipc::TrialRules::DEFAULT);
         self.rules = Some(rules);
         self.deadline = on_trial.then(|| now + Duration::from_secs(rules.healthy_within_seconds.into()));
         self.blessed = !on_trial;
@@ -134,7 +134,7 @@ impl Trial {
 mod tests {
     use super::*;
 
-    const RULES: ipc::Trial = ipc::Trial { bless_after_seconds: 60, healthy_within_seconds: 600 };
+    const RULES: ipc::TrialRules = ipc::TrialRules { bless_after_seconds: 60, healthy_within_seconds: 600 };
 
     struct Clock(Instant);
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_is_not_healthy_in_time_is_restarted() {
+    fn a_release_that_is_not_healthy_in_time_is_rebooted() {
         let (mut trial, clock) = on_trial();
         assert_eq!(trial.due(clock.at(599)), Due::Nothing);
         assert_eq!(trial.due(clock.at(600)), Due::Reboot);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn twin_a_release_that_is_kept_is_never_restarted() {
+    fn twin_a_release_that_is_blessed_is_never_rebooted() {
         let clock = Clock(Instant::now());
         let mut trial = Trial::default();
         trial.begin_at(Some(RULES), false, clock.at(0));
