@@ -276,9 +276,26 @@ impl Slots {
         let put = || {
             let mut file = tempfile::NamedTempFile::new()?;
             file.write_all(content)?;
-            self.debugfs(&["-w"], &format!("write {} {name}", file.path().display()))
+            self.debugfs(&["-w"], &format!("write {} {name}", file.path().display())).map(drop)
         };
         put().map_err(self.failed(name))
+    }
+
+    /// Fills `/var` but for about `left` bytes, with a file in its root directory.
+    pub fn fill_var(&self, left: u64) -> Result<(), SlotsError> {
+        let fill = || {
+            let stats = self.debugfs(&[], "stats -h")?;
+            let field = |name: &str| {
+                let line = stats.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+                line.ok_or_else(|| io::Error::other(format!("debugfs tells no {name:?}")))
+            };
+            let size = (field("Free blocks:")? * field("Block size:")?).saturating_sub(left);
+            // Written block by block, or a file of zeros is one of holes.
+            let mut file = tempfile::NamedTempFile::new()?;
+            io::copy(&mut io::repeat(0xa5).take(size), &mut file)?;
+            self.debugfs(&["-w"], &format!("write {} filler", file.path().display())).map(drop)
+        };
+        fill().map_err(self.failed("/var"))
     }
 
     /// Reads such a file.
@@ -291,8 +308,8 @@ impl Slots {
         read().map_err(self.failed(name))
     }
 
-    /// Has debugfs(8), which is in every Debian, do something to `/var`.
-    fn debugfs(&self, options: &[&str], request: &str) -> io::Result<()> {
+    /// Has debugfs(8), which is in every Debian, do something to `/var`; what it said.
+    fn debugfs(&self, options: &[&str], request: &str) -> io::Result<String> {
         let table = self.table(false).map_err(io::Error::other)?;
         let var = table.partitions().values().find(|partition| partition.name == "var");
         let start = var.ok_or_else(|| io::Error::other("there is no /var"))?.first_lba * SECTOR;
@@ -301,7 +318,7 @@ impl Slots {
         // It exits with 0 whatever happens. The first line of its standard error is its version.
         let said = String::from_utf8_lossy(&output.stderr);
         match said.lines().nth(1) {
-            None if output.status.success() => Ok(()),
+            None if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             line => Err(io::Error::other(line.unwrap_or("debugfs failed").to_owned())),
         }
     }

@@ -12,7 +12,9 @@ use crate::process::{Plug, Process, ProcessError};
 use crate::qmp::{Qmp, QmpError, QmpEvent};
 use crate::serial::Serial;
 use crate::snapshot::FIRMWARE_VARIABLES;
-use qapi::qmp::{cont, human_monitor_command, pmemsave, query_status, quit, system_powerdown, system_reset};
+use qapi::qmp::{
+    cont, human_monitor_command, pmemsave, query_status, quit, set_link, system_powerdown, system_reset,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -186,6 +188,11 @@ impl Vm {
     /// Presses the reset button.
     pub fn reset(&self) -> Result<(), VmError> {
         Ok(self.qmp.execute(system_reset {}).map(drop)?)
+    }
+
+    /// Puts the cable of the network card with this index in, or pulls it: the guest sees its carrier go.
+    pub fn set_link(&self, card: usize, up: bool) -> Result<(), VmError> {
+        Ok(self.qmp.execute(set_link { name: format!("net{card}"), up }).map(drop)?)
     }
 
     /// Ends QEMU as if power were cut, but in order: its files are flushed.

@@ -8,8 +8,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Args)]
@@ -53,20 +57,42 @@ struct Bin {
 /// The command, and the step of the tests.
 pub fn run(arguments: &FuzzArguments) -> Result<()> {
     deps::install()?;
-    let mut ran = 0;
+    let mut chosen = Vec::new();
     for place in PROJECTS {
         let place = project().join(place);
         let programs = build(&place)?;
         for target in targets(&place)? {
-            if arguments.target.as_ref().is_some_and(|only| *only != target) {
-                continue;
+            if arguments.target.as_ref().is_none_or(|only| *only == target) {
+                chosen.push((programs.join(&target), target));
             }
-            fuzz(&programs.join(&target), &target, arguments.seconds)?;
-            ran += 1;
         }
     }
-    ensure!(ran > 0, "there is no fuzz target {:?}", arguments.target);
-    Ok(())
+    ensure!(!chosen.is_empty(), "there is no fuzz target {:?}", arguments.target);
+    at_once(&chosen, |(program, target)| fuzz(program, target, arguments.seconds))
+}
+
+/// Does something with each, as many at once as there are cores: a target has one thread. The first error is kept, and
+/// those that are under way end.
+fn at_once<T: Sync>(all: &[T], act: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Ok(()));
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = act(one) {
+                        next.store(all.len(), Ordering::Relaxed);
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        if failed.is_ok() {
+                            *failed = Err(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn targets(place: &Path) -> Result<Vec<String>> {
@@ -126,4 +152,21 @@ fn fuzz(program: &Path, target: &str, seconds: u32) -> Result<()> {
     ensure!(runs > 0, "{target} ran nothing:\n{said}");
     println!("{target:16} {runs} inputs in {seconds} s");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_done_once_and_a_failure_is_told() {
+        let all: Vec<usize> = (0..50).collect();
+        let done = Mutex::new(Vec::new());
+        at_once(&all, |one| Ok(done.lock().unwrap().push(*one))).unwrap();
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, all);
+        let failed = at_once(&all, |one| if *one == 7 { bail!("seven") } else { Ok(()) });
+        assert_eq!(failed.unwrap_err().to_string(), "seven");
+    }
 }

@@ -26,6 +26,7 @@ mod repro;
 mod run;
 mod sbom;
 mod size;
+mod soak;
 #[cfg(test)]
 mod specification;
 mod statistics;
@@ -84,6 +85,8 @@ enum Command {
     Fuzz(fuzz::FuzzArguments),
     /// Measure: `boot`, in guest instructions; `start`, in wall time; `peer`, against Debian with the same runtime
     Bench(bench::BenchArguments),
+    /// Let a node stand for hours with a full /var, a pulled cable and a busy agent: nothing may grow
+    Soak(soak::SoakArguments),
     /// Fill docs/figures.md from the saved figures in bench/
     Figures(figures::FiguresArguments),
     /// Push what `build` left in out/ to a registry, signed
@@ -132,6 +135,7 @@ fn carry_out(command: Command) -> Result<()> {
         }
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Figures(arguments) => figures::run(&arguments),
         Command::Push(arguments) => push::push(&arguments),
         Command::Keys { dir } => push::make_keys(&dir),

@@ -183,10 +183,11 @@ fn boot(files: &[&str], only: Option<&str>, full: bool) -> Result<Ran> {
     lanes::run(files, only, machines_at_once(), &environment)
 }
 
-/// How many machines run at once: each keeps about one core busy, and has 1 GiB.
+/// How many machines run at once: one more than there are cores, since each waits for about half of its time (with one for
+/// each of two cores, both were idle for half of the gates). Each has 1 GiB.
 fn machines_at_once() -> usize {
     std::env::var("ASTROMESH_LANES")
         .ok()
         .and_then(|lanes| lanes.parse().ok())
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4) + 1))
 }
