@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use astromesh_qemu::Emulator;
 use astromesh_qemu::node::Image;
 use clap::Args;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The gates, and the test files of the `qemu` crate that each runs.
@@ -171,7 +172,7 @@ fn boot(files: &[&str], only: Option<&str>, full: bool) -> Result<Ran> {
     build_relay()?;
     cargo(&["build", "--quiet", "--locked", "--package", "astromeshctl"])?;
     // A gate pushes with the command that people push with.
-    let xtask = std::env::current_exe().context("the command has no file")?;
+    let xtask = named(&std::env::current_exe().context("the command has no file")?);
     let mut environment = vec![
         ("ASTROMESH_GATE", project().join("out/gate.json")),
         ("ASTROMESH_CTL", xtask.with_file_name("astromeshctl")),
@@ -183,6 +184,13 @@ fn boot(files: &[&str], only: Option<&str>, full: bool) -> Result<Ran> {
     lanes::run(files, only, machines_at_once(), &environment)
 }
 
+/// The path of a program that runs. A step before may have built it again: then the kernel puts a mark behind the name of
+/// the old file, and the new one has the name.
+fn named(running: &Path) -> PathBuf {
+    let name = running.file_name().unwrap_or_default().to_string_lossy();
+    running.with_file_name(name.strip_suffix(" (deleted)").unwrap_or(&name))
+}
+
 /// How many machines run at once: one more than there are cores, since each waits for about half of its time (with one for
 /// each of two cores, both were idle for half of the gates). Each has 1 GiB.
 fn machines_at_once() -> usize {
@@ -190,4 +198,16 @@ fn machines_at_once() -> usize {
         .ok()
         .and_then(|lanes| lanes.parse().ok())
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4) + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_built_again_has_its_old_name() {
+        for running in ["/target/debug/xtask", "/target/debug/xtask (deleted)"] {
+            assert_eq!(named(Path::new(running)), Path::new("/target/debug/xtask"));
+        }
+    }
 }
