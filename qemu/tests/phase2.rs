@@ -9,6 +9,7 @@
 
 mod updates;
 
+use astromesh_proto::control::Request;
 use astromesh_proto::update::{Origin, Outcome, Step, UpdateAnswer, UpdateRequest};
 use astromesh_qemu::node::{CONTROL_PORT, Node, PROVIDER_INSIDE, PROVIDER_NAME};
 use astromesh_qemu::release::Release;
@@ -70,6 +71,12 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     let seen = node.vm.serial().expect_after(0, HEALTHY, SOON)?;
     let boot = began.elapsed();
     node.wait_healthy_on(now, SOON)?;
+    // What the same node takes to start over without an update: an emulator that goes on is slower than a fresh one.
+    node.request(&Request::Reboot)?;
+    let began = Instant::now();
+    let seen = node.vm.serial().expect_after(seen, HEALTHY, SOON)?;
+    let reboot = began.elapsed();
+    node.wait_healthy_on(now, SOON)?;
     // When everything is fetched, and while the installer works.
     let peak = Cell::new(0);
     let answer = node.update_telling(apply_request(&next.version), &mut |step, done, _| {
@@ -82,7 +89,12 @@ fn the_real_runtime_is_updated_answers_and_little_of_it_is_fetched() -> Result {
     node.vm.serial().expect_after(seen, HEALTHY, SOON)?;
     let down = began.elapsed();
     node.wait_healthy_on(next, SOON)?;
-    println!("downtime {} s, a boot {} s", down.as_secs_f32(), boot.as_secs_f32());
+    println!(
+        "downtime {:.2} s, a reboot without an update {:.2} s, a first boot {:.2} s",
+        down.as_secs_f32(),
+        reboot.as_secs_f32(),
+        boot.as_secs_f32()
+    );
     println!("the updater had at most {} KiB resident", peak.get());
     assert!((1..=24 * 1024).contains(&peak.get()), "{} KiB", peak.get());
     let state = node.wait_outcome(Outcome::Kept, SOON)?;
@@ -414,7 +426,11 @@ fn goes_back(
     let node = station.switch_on_with(card)?;
     node.wait_resets(4, FALLS_BACK_WITHIN)?;
     node.wait_healthy_on(&station.first(), SOON)?;
-    println!("healthy on the old release after {} boots, {} s", 5, began.elapsed().as_secs());
+    let seconds = began.elapsed().as_secs();
+    println!(
+        "healthy on the old release after {} reboots, {seconds} s from power on",
+        node.vm.resets().len()
+    );
     let state = node.wait_outcome(Outcome::RolledBack, SOON)?;
     assert_eq!(state.attempts.len(), 1);
     Ok(node)

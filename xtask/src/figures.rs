@@ -8,13 +8,13 @@
 //! Nothing is measured here, so that the page can be checked anywhere: `--check` and a unit test refuse a page that is
 //! not what the JSON renders to, and a number outside of the markers.
 
-use crate::{bench, project, size};
+use crate::{bench, project, size, soak};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 /// The page.
 const PAGE: &str = "docs/figures.md";
@@ -43,6 +43,7 @@ const PARTS: &[Part] = &[
     Part { name: "boot-parts", from: "boot.json", render: bench::boot_parts },
     Part { name: "start", from: "start.json", render: bench::start_table },
     Part { name: "peer", from: "peer.json", render: bench::peer_table },
+    Part { name: "soak", from: "soak.json", render: soak::table },
     Part { name: "counted", from: "counted.json", render: counted },
 ];
 
@@ -69,7 +70,16 @@ fn saved(project: &Path) -> Result<Vec<(&'static str, String)>> {
         .iter()
         .map(|part| {
             let path = project.join("bench").join(part.from);
-            let json = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
+            let json = match fs::read(&path) {
+                Ok(json) => json,
+                // A new measurement has its place on the page before its first figures.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok((part.name, format!("Not saved yet: there is no `bench/{}`.", part.from)));
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("{} can't be read", path.display()));
+                }
+            };
             let text =
                 (part.render)(&json).with_context(|| format!("{} can't be rendered", path.display()))?;
             Ok((part.name, text.trim_end().to_owned()))

@@ -162,7 +162,11 @@ mod tests {
     fn each_is_done_once_and_a_failure_is_told() {
         let all: Vec<usize> = (0..50).collect();
         let done = Mutex::new(Vec::new());
-        at_once(&all, |one| Ok(done.lock().unwrap().push(*one))).unwrap();
+        let note = |one: &usize| {
+            done.lock().unwrap().push(*one);
+            Ok(())
+        };
+        at_once(&all, note).unwrap();
         let mut done = done.into_inner().unwrap();
         done.sort_unstable();
         assert_eq!(done, all);
