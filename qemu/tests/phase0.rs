@@ -221,7 +221,15 @@ fn init_is_small_and_the_node_obeys_reboot_and_poweroff_and_tells_its_log() -> R
     node.request(&Request::Reboot)?;
     assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestReset);
 
-    let mut node = boot_probe()?;
+    // The second machine's battery is empty: by its own clock no certificate is valid yet, the operator's among them.
+    let provider = provider()?;
+    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
+    let machine = images().probe.machine().nic(network(&relay_path()?)).extra("-rtc", "base=1990-01-01");
+    let vm = setup.deliver(machine, Delivery::FwCfg).start()?;
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    node.wait_healthy()?;
+    let checks = node.doctor()?;
+    assert!(red(&checks).contains(&"clock"), "{checks:?}");
     node.request(&Request::Poweroff)?;
     assert_eq!(node.vm.wait_exit(SOON)?, ExitReason::GuestShutdown);
     Ok(())
@@ -607,5 +615,7 @@ fn labelled_drive(path: &std::path::Path, config: &[u8]) -> Result {
     let volume = fatfs::FileSystem::new(&file, fatfs::FsOptions::new())?;
     volume.root_dir().create_file("machine-config.yaml")?.write_all(config)?;
     volume.unmount()?;
+    // As Windows leaves the boot sector: the label is an entry of the root directory alone.
+    std::os::unix::fs::FileExt::write_all_at(&file, b"NO NAME    ", 0x2b)?;
     Ok(())
 }

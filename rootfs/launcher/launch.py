@@ -213,6 +213,76 @@ def websocket_protocol(**arguments):
     return WebSocketsSansIOProtocol(**arguments)
 
 
+def spare_the_others():
+    """An agent that can't be used never keeps the others from serving: it stays a draft, with its reason.
+
+    Astromesh itself sees to that where an agent is built. But a document that can't be read, one of another shape, two
+    agents that call each other and a chain that leads nowhere end its whole start. So while it starts, each document is
+    judged by itself; what is registered later through the API is refused as ever.
+    """
+    from astromesh.runtime import engine
+
+    yaml, log, runtime = engine.yaml, engine.logger, engine.AgentRuntime
+    bootstrap, detect = runtime.bootstrap, runtime._detect_circular_refs
+
+    class Yaml:
+        def __getattr__(self, name):
+            return getattr(yaml, name)
+
+        def safe_load(self, text):
+            try:
+                return yaml.safe_load(text)
+            except Exception as error:
+                log.error("a document can't be read: %s", error)
+                return None
+
+    async def bootstrap_each(self):
+        def leave_out(config, error):
+            name = config["metadata"]["name"]
+            log.error("agent %s is left out: %s", name, error)
+            self._agents.pop(name, None)
+            self._agent_configs[name] = config
+            self._agent_status[name] = "draft"
+            self._agent_errors.setdefault(name, f"{type(error).__name__}: {error}")
+
+        def detect_circular_refs(configs):
+            named = []
+            for config in configs:
+                try:
+                    named.append((config["metadata"]["name"], config))
+                except (KeyError, TypeError):
+                    log.error("an agent is left out, it has no name")
+            configs.clear()
+            for _, config in sorted(named, key=lambda named: str(named[0])):
+                try:
+                    detect(self, [*configs, config])
+                except Exception as error:
+                    leave_out(config, error)
+                else:
+                    configs.append(config)
+
+        def compile_chains():
+            self._compiled_chains = {}
+            for name, config in list(self._agent_configs.items()):
+                try:
+                    chain = engine.compile_chain(name, self._agent_configs)
+                except Exception as error:
+                    leave_out(config, error)
+                else:
+                    if chain is not None:
+                        self._compiled_chains[engine.chain_workflow_name(name)] = chain
+
+        self._detect_circular_refs, self._compile_chains = detect_circular_refs, compile_chains
+        engine.yaml = Yaml()
+        try:
+            await bootstrap(self)
+        finally:
+            engine.yaml = yaml
+            del self._detect_circular_refs, self._compile_chains
+
+    runtime.bootstrap = bootstrap_each
+
+
 def parse_listen(text):
     """HOST:PORT, an IPv6 address in brackets."""
     host, colon, port = text.rpartition(":")
@@ -268,6 +338,8 @@ def main():
 
     import uvicorn
     from astromesh.api.main import app
+
+    spare_the_others()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets=None):

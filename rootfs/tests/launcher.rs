@@ -42,9 +42,16 @@ struct Runtime {
 impl Runtime {
     /// Starts the runtime with one agent document.
     fn start(agent: &str) -> Self {
+        Self::start_all(&[agent])
+    }
+
+    /// Starts the runtime with these agent documents.
+    fn start_all(agents: &[&str]) -> Self {
         let config = tempfile::tempdir().unwrap();
         fs::create_dir(config.path().join("agents")).unwrap();
-        fs::write(config.path().join("agents/one.agent.yaml"), agent).unwrap();
+        for (number, agent) in agents.iter().enumerate() {
+            fs::write(config.path().join(format!("agents/{number}.agent.yaml")), agent).unwrap();
+        }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = launcher(config.path(), port);
         // Readiness is written to standard output, here a file.
@@ -232,14 +239,59 @@ fn sigterm_while_starting_ends_with_0() {
     assert_eq!(runtime.stop().status.code(), Some(0));
 }
 
+/// Documents that each ended the runtime's whole start: with each the name of its agent, if that can be read.
+fn bad_agents() -> Vec<(Option<&'static str>, String)> {
+    let of = |name: &'static str, spec: &str| {
+        let head = "apiVersion: astromesh/v1\nkind: Agent\nmetadata";
+        (Some(name), format!("{head}: {{name: {name}}}\n{spec}\n"))
+    };
+    vec![
+        of("no-spec", ""),
+        of("no-tools", "spec: {tools: null}"),
+        of("odd-tools", "spec: {tools: [web_search]}"),
+        of("odd-agent", "spec: {tools: [{type: agent, name: x, agent: [a]}]}"),
+        of("itself", "spec: {tools: [{type: agent, name: x, agent: itself}]}"),
+        of("nowhere", "spec: {chain: {on_complete: [{agent: absent}]}}"),
+        of("odd-chain", "spec: {chain: 7}"),
+        (None, "apiVersion: astromesh/v1\nmetadata: {name: \"\u{7f}\"}\n".to_owned()),
+        (None, "a: [".to_owned()),
+    ]
+}
+
 #[test]
-fn a_document_without_a_spec_is_a_failed_start_with_its_reason() {
-    let mut runtime = Runtime::start("apiVersion: astromesh/v1\nkind: Agent\nmetadata: {name: greeter}\n");
-    assert!(!runtime.is_ready());
-    let end = runtime.child.take().unwrap().wait_with_output().unwrap();
+fn one_bad_agent_never_takes_the_others_down() {
+    let (good, bad) = (agent(provider()), bad_agents());
+    let documents: Vec<&str> =
+        std::iter::once(good.as_str()).chain(bad.iter().map(|(_, text)| text.as_str())).collect();
+    let mut runtime = Runtime::start_all(&documents);
+    assert!(runtime.is_ready());
+    let agents = runtime.request("GET /v1/agents", "");
+    let body = agents.split_once("\r\n\r\n").unwrap().1;
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    let state = |name: &str| {
+        let list = body["agents"].as_array().unwrap();
+        list.iter().find(|agent| agent["name"] == name).map(|agent| agent["status"].clone())
+    };
+    assert_eq!(state("greeter").unwrap(), "deployed");
+    for name in bad.iter().filter_map(|(name, _)| *name) {
+        assert_eq!(state(name).unwrap(), "draft", "{name}");
+    }
+    let errors = body["agents"].as_array().unwrap().iter().filter(|agent| agent["error"].is_string());
+    assert_eq!(errors.count(), bad.iter().filter(|(name, _)| name.is_some()).count());
+    let answer = runtime.request("POST /v1/agents/greeter/run", r#"{"query":"hi","session_id":"s"}"#);
+    assert!(answer.contains("hello from the model"), "{answer}");
+    let end = runtime.stop();
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(said.matches("a document can't be read").count(), 2, "{said}");
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_ends_with_1() {
+    let config = tempfile::tempdir().unwrap();
+    let end = launcher(config.path(), 1).env("ASTROMESH_LISTEN", "nowhere").output().unwrap();
     let stderr = String::from_utf8_lossy(&end.stderr);
     assert_eq!(end.status.code(), Some(1));
-    assert!(stderr.contains("Traceback"), "{stderr}");
+    assert!(stderr.contains("Traceback") && stderr.contains("ASTROMESH_LISTEN='nowhere'"), "{stderr}");
 }
 
 #[test]

@@ -56,9 +56,7 @@ fn write_all(config: &MachineConfig) -> Result<(), WriteError> {
     let documents = agent.join("agents");
     make_directory(&documents)?;
     for document in &config.agents {
-        // JSON is YAML without ambiguity.
-        let text = serde_json::to_vec_pretty(&document.document).unwrap_or_default();
-        put(&documents.join(format!("{}.agent.yaml", document.name)), &text)?;
+        put(&documents.join(format!("{}.agent.yaml", document.name)), document.yaml().as_bytes())?;
     }
     let mut environment = format!("ASTROMESH_LISTEN={}\0", config.runtime.listen);
     for provider in &config.providers {

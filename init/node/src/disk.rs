@@ -8,6 +8,7 @@
 use astromesh_verity::{DeviceNumber, Gpt, SectorSize, Uuid, find};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// The type of an EFI system partition (UEFI Specification 2.10, table 5.7).
@@ -106,16 +107,26 @@ pub fn read_start(device: &str, length: usize) -> Option<Vec<u8>> {
 
 /// `length` bytes of a device; `None` when they aren't all there or can't be read.
 fn read_at(device: &str, start: u64, length: usize) -> Option<Vec<u8>> {
-    let file = rustix::fs::open(device, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut bytes = vec![0; length];
+    fill(&open(device)?, start, &mut bytes)?;
+    Some(bytes)
+}
+
+/// Opens a device to read from it.
+pub(crate) fn open(device: &str) -> Option<OwnedFd> {
+    rustix::fs::open(device, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Fills `bytes` with what begins at `start`; `None` when they aren't all there or can't be read.
+pub(crate) fn fill(file: &OwnedFd, start: u64, bytes: &mut [u8]) -> Option<()> {
     let mut filled = 0;
-    while filled < length {
-        match rustix::io::pread(&file, &mut bytes[filled..], start + filled as u64) {
+    while filled < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[filled..], start.checked_add(filled as u64)?) {
             Ok(0) | Err(_) => return None,
             Ok(count) => filled += count,
         }
     }
-    Some(bytes)
+    Some(())
 }
 
 fn list(directory: &Path) -> Vec<String> {

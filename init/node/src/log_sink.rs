@@ -57,13 +57,18 @@ impl Log for KernelLog {
     fn flush(&self) {}
 }
 
-/// Takes what fits and drops the rest, and keeps a record on one line.
+/// Takes what fits and drops the rest, and keeps a record on one line. The console's terminal obeys control characters, and
+/// a line may hold what an agent or a server of somebody else's has said.
 struct Cut<'a, const N: usize>(&'a mut heapless::String<N>);
 
 impl<const N: usize> core::fmt::Write for Cut<'_, N> {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         for character in text.chars() {
-            let character = if character == '\n' { ' ' } else { character };
+            let character = match character {
+                '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+                other if other.is_control() => char::REPLACEMENT_CHARACTER,
+                other => other,
+            };
             if self.0.len() + character.len_utf8() > LONGEST || self.0.push(character).is_err() {
                 return Err(core::fmt::Error);
             }
@@ -82,5 +87,12 @@ mod tests {
         assert!(write!(Cut(&mut line), "a\nb{}", "é".repeat(LONGEST)).is_err());
         assert!(line.starts_with("a b") && line.len() <= LONGEST);
         assert!(line.push('\n').is_ok());
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_passed_on() {
+        let mut line = heapless::String::<{ LONGEST + 1 }>::new();
+        write!(Cut(&mut line), "a\rb\u{1b}[2Jc\u{7}\u{8}\u{7f}\u{9b}31md\te é").unwrap();
+        assert_eq!(line, "a b\u{fffd}[2Jc\u{fffd}\u{fffd}\u{fffd}\u{fffd}31md e é");
     }
 }

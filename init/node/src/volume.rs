@@ -1,9 +1,16 @@
-//! Volumes by their label: the devices that there are, and what the first bytes of one say.
+//! Volumes by their label: the devices that there are, and what a few places of one say.
 //!
 //! Two processes look for a labelled drive: PID 1 for a machine-config, `slots` for a release. What is on it is
 //! somebody's, so the label is read by a pure function over a bounded number of bytes, and mounting is left to who needs
 //! the files.
 
+mod bytes;
+mod fat;
+
+pub use bytes::{Bytes, Label};
+
+use crate::disk;
+use bytes::trimmed;
 use std::ffi::CStr;
 
 /// Whole devices and partitions, in the order of their names.
@@ -20,20 +27,21 @@ pub fn devices() -> Vec<String> {
     names
 }
 
-/// File system type and label of the volume that begins with these bytes: FAT12/16 (label at 0x2b, type at 0x36),
-/// FAT32 (0x47, 0x52) or ISO 9660 (primary descriptor at 0x8000, label at 0x28 of it).
-pub fn volume_label(start: &[u8]) -> Option<(&'static CStr, &[u8])> {
-    let label = |at: usize, length: usize| start.get(at..at + length).map(<[u8]>::trim_ascii_end);
-    let has = |at: usize, magic: &[u8]| start.get(at..at + magic.len()) == Some(magic);
-    if has(0x1fe, &[0x55, 0xaa]) && has(0x36, b"FAT") {
-        Some((c"vfat", label(0x2b, 11)?))
-    } else if has(0x1fe, &[0x55, 0xaa]) && has(0x52, b"FAT32") {
-        Some((c"vfat", label(0x47, 11)?))
-    } else if has(0x8000, b"\x01CD001") {
-        Some((c"iso9660", label(0x8028, 32)?))
-    } else {
-        None
+/// File system type and label of the volume on a device.
+pub fn label_of(device: &str) -> Option<(&'static CStr, Label)> {
+    volume_label(&disk::open(device)?)
+}
+
+/// File system type and label of a volume: FAT in any of its sizes, or ISO 9660 (primary descriptor at 0x8000, label at 0x28
+/// of it).
+pub fn volume_label(volume: &(impl Bytes + ?Sized)) -> Option<(&'static CStr, Label)> {
+    if let Some(label) = fat::label(volume) {
+        return Some((c"vfat", label));
     }
+    let mut descriptor = [0; 0x48];
+    volume.read(0x8000, &mut descriptor)?;
+    let is_iso = descriptor.starts_with(b"\x01CD001");
+    is_iso.then(|| (c"iso9660", trimmed(&descriptor[0x28..])))
 }
 
 #[cfg(test)]
@@ -60,8 +68,11 @@ mod tests {
     fn a_volume_that_is_no_file_system_of_ours_has_no_label() {
         let mut unsigned = fat(b"ASTROMESH  ");
         unsigned[0x1fe] = 0;
-        assert_eq!(volume_label(&unsigned), None, "no boot signature");
+        assert_eq!(volume_label(&*unsigned), None, "no boot signature");
         assert_eq!(volume_label(&iso(b"ASTROMESH")[..0x8030]), None);
-        assert_eq!(volume_label(&[]), None);
+        assert_eq!(volume_label(&[0_u8; 0][..]), None);
+        let label = |volume: &[u8]| volume_label(volume).map(|(_, label)| label.to_vec());
+        assert_eq!(label(&iso(b"ASTROMESH")).unwrap(), b"ASTROMESH");
+        assert_eq!(label(&fat(b"ASTROMESH  ")).unwrap(), b"ASTROMESH");
     }
 }

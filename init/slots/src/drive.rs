@@ -6,7 +6,7 @@
 
 use astromesh_node::service::{self, BecomeError};
 use astromesh_node::view::STRICT;
-use astromesh_node::{disk, process, volume};
+use astromesh_node::{process, volume};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -57,8 +57,7 @@ pub enum DriveError {
 /// Copies the layout.
 pub fn take() -> Result<(), DriveError> {
     let found = volume::devices().into_iter().find_map(|device| {
-        let start = disk::read_start(&device, 0x8800)?;
-        let (kind, label) = volume::volume_label(&start)?;
+        let (kind, label) = volume::label_of(&device)?;
         (label == LABEL).then_some((device, kind))
     });
     let (device, kind) = found.ok_or(DriveError::Find)?;

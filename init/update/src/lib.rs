@@ -63,6 +63,7 @@ pub fn main(mut inherited: Inherited) -> i32 {
         log::error!("no update section, or no version in /etc/os-release: nothing to do");
         return 1;
     };
+    origin::forget_drive();
     let shared = Arc::new(Shared {
         policy,
         running,

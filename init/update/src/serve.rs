@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use astromesh_node::framed::Framed;
 use astromesh_node::places::{MAX_UPDATE_ANSWER, MAX_UPDATE_REQUEST, UPDATE_SOCKET};
 use astromesh_node::process;
-use astromesh_proto::frame;
+use astromesh_proto::frame::{self, FrameError};
 use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
 use rustix::fs::Mode;
 use std::io::{self, Read as _, Write as _};
@@ -73,8 +73,17 @@ fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), ServeError>
     };
     // Somebody who has gone is told nothing more; what he began goes on.
     let mut tell = |answer: &UpdateAnswer| {
-        let sent = frame::encode_vec(answer, MAX_UPDATE_ANSWER).map(|bytes| stream.write_all(&bytes));
-        matches!(sent, Ok(Ok(())))
+        let encoded = match frame::encode_vec(answer, MAX_UPDATE_ANSWER) {
+            // A reason may repeat what somebody else's registry has said.
+            Err(FrameError::TooLong { length, .. }) => {
+                let text = format!(
+                    "the answer has {length} bytes, too many to be sent; `astromeshctl logs` begins it"
+                );
+                frame::encode_vec(&UpdateAnswer::Refused(text), MAX_UPDATE_ANSWER)
+            }
+            encoded => encoded,
+        };
+        encoded.is_ok_and(|bytes| stream.write_all(&bytes).is_ok())
     };
     let reboot = match request {
         UpdateRequest::State => {

@@ -22,12 +22,16 @@ mod tests;
 mod tree;
 mod types;
 mod update;
+mod validity;
+mod yaml;
 
 pub use error::{ConfigError, ErrorKind, MAX_SHORT};
 pub use types::{
     Addressing, Agent, Cidr, Endpoint, Host, Interface, Link, MachineConfig, Network, NodeIdentity, Operator,
     Profile, Provider, Runtime, Secret, Update, UpdateMode, Window,
 };
+pub use validity::{not_before, not_before_der};
+pub use yaml::yaml;
 
 use reader::At;
 
@@ -66,6 +70,7 @@ impl MachineConfig {
         let node = sections::node(&fields.required("node", "a mapping with `id`")?)?;
         let network = fields.optional("network").map(|at| network::network(&at)).transpose()?;
         let runtime = sections::runtime(fields.optional("runtime").as_ref())?;
+        sections::listen_apart(&fields, &operator, &runtime)?;
         let providers = fields.optional("providers").map(|at| providers::providers(&at)).transpose()?;
         let providers = providers.unwrap_or_default();
         let agents = fields.optional("agents").map(|at| agents::agents(&at, &providers)).transpose()?;

@@ -7,6 +7,7 @@ use super::error::ConfigError;
 use super::names::{is_hostname, is_slug};
 use super::reader::At;
 use super::types::{Endpoint, Host, Provider, Secret};
+use std::str::FromStr;
 
 /// Each is probed for health.
 const MAX_PROVIDERS: usize = 32;
@@ -111,6 +112,15 @@ pub(super) fn endpoint(url: &str) -> Result<Endpoint, &'static str> {
         Some(_) => return Err("a port that is no number"),
     };
     Ok(Endpoint { tls, host, port, path: path.to_owned() })
+}
+
+impl FromStr for Endpoint {
+    type Err = &'static str;
+
+    /// As [`endpoint`], for whoever is given a URL by a person.
+    fn from_str(url: &str) -> Result<Self, &'static str> {
+        endpoint(url)
+    }
 }
 
 fn split_authority(authority: &str) -> Option<(Host, Option<&str>)> {

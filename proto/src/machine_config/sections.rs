@@ -3,19 +3,19 @@
 use super::error::ConfigError;
 use super::names::{is_hostname, is_node_id};
 use super::pem;
-use super::reader::At;
+use super::reader::{At, Fields};
 use super::types::{NodeIdentity, Operator, Profile, Runtime, Secret};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Certificates beside the image's own, and blocks in one text: more is a bundle, which belongs in an image.
 const MAX_CERTIFICATES: usize = 32;
 
 /// Where the runtime listens unless told otherwise: its interface has no authentication of its own.
-const RUNTIME_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
+const RUNTIME_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
 /// Where the control API listens unless told otherwise: it demands a client certificate.
 const CONTROL_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), crate::control::DEFAULT_PORT);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), crate::control::DEFAULT_PORT);
 
 pub(super) fn node(at: &At<'_>) -> Result<NodeIdentity, ConfigError> {
     let fields = at.mapping(&["id", "hostname"])?;
@@ -99,4 +99,65 @@ fn socket(at: &At<'_>) -> Result<SocketAddr, ConfigError> {
     at.parse("an address with a port, such as 0.0.0.0:7443 or \"[::]:7443\"", |text| {
         text.parse::<SocketAddr>().ok().filter(|socket| socket.port() != 0 && !socket.ip().is_multicast())
     })
+}
+
+/// That the runtime and the control API don't listen at the same place: whichever came second would not listen at all.
+pub(super) fn listen_apart(
+    fields: &Fields<'_>,
+    operator: &Operator,
+    runtime: &Runtime,
+) -> Result<(), ConfigError> {
+    if !overlap(operator.listen, runtime.listen) {
+        return Ok(());
+    }
+    let at = |section: &str| {
+        let section = fields.optional(section)?.open_mapping("").ok()?;
+        section.optional("listen")
+    };
+    // At least one of the two is written out: the defaults differ.
+    let (at, other) = match (at("runtime"), at("operator")) {
+        (Some(at), _) => (at, "operator.listen"),
+        (None, Some(at)) => (at, "runtime.listen"),
+        (None, None) => (fields.required("operator", "operator access")?, "runtime.listen"),
+    };
+    let found = format!("{}, where both would listen", runtime.listen.port());
+    Err(at.wrong_value(&format!("another port than that of `{other}`"), &found))
+}
+
+/// Whether no two sockets can listen at these: the same port, and an address that is the same or is every address. `[::]`
+/// is every address of IPv4 too (ipv6(7), `IPV6_V6ONLY`).
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn two_places_overlap_where_one_is_in_the_other() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(super::overlap(one, other), super::overlap(other, one));
+            super::overlap(one, other)
+        };
+        for (one, other) in [
+            ("0.0.0.0:7443", "127.0.0.1:7443"),
+            ("10.0.0.5:80", "10.0.0.5:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("[::]:80", "0.0.0.0:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::ffff:10.0.0.5]:80", "10.0.0.5:80"),
+        ] {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("0.0.0.0:7443", "0.0.0.0:8000"),
+            ("10.0.0.5:80", "10.0.0.6:80"),
+            ("0.0.0.0:80", "[::1]:80"),
+            ("127.0.0.1:80", "[::1]:80"),
+        ] {
+            assert!(!overlap(one, other), "{one} {other}");
+        }
+    }
 }

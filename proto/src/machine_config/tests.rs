@@ -499,3 +499,46 @@ fn only_whole_pem_blocks_with_whole_der_are_taken() {
         assert!(pem::decode(&text, pem::CERTIFICATE).is_err(), "{text}");
     }
 }
+
+#[test]
+fn the_runtime_and_the_control_api_may_not_listen_at_the_same_place() {
+    let with = |runtime: Option<&str>, operator: Option<&str>| {
+        let mut document = full();
+        for (section, listen) in [("runtime", runtime), ("operator", operator)] {
+            let section = document[section].as_object_mut().unwrap();
+            match listen {
+                Some(listen) => drop(section.insert("listen".into(), json!(listen))),
+                None => drop(section.remove("listen")),
+            }
+        }
+        parse(&document)
+    };
+    for (runtime, operator, path, other) in [
+        (Some("0.0.0.0:7443"), Some("0.0.0.0:7443"), "runtime.listen", "operator.listen"),
+        (Some("10.0.0.5:7443"), None, "runtime.listen", "operator.listen"),
+        (None, Some("[::]:8000"), "operator.listen", "runtime.listen"),
+    ] {
+        let error = with(runtime, operator).unwrap_err();
+        assert_eq!((error.kind, error.path.as_str()), (ErrorKind::WrongValue, path));
+        assert!(error.expected.contains(other) && error.line.is_some(), "{error}");
+    }
+    // Twins: another port, or another address.
+    assert!(with(None, None).is_ok());
+    assert!(with(Some("127.0.0.1:7443"), Some("10.0.0.5:7443")).is_ok());
+    assert!(with(Some("0.0.0.0:7444"), Some("0.0.0.0:7443")).is_ok());
+}
+
+#[test]
+fn numbers_and_text_reach_the_runtime_as_they_were_meant() {
+    let mut document = full();
+    document["agents"][0]["spec"]["prompts"] = json!({ "system": "TEXT" });
+    // As people write them: what `json!` makes has other forms.
+    let text = document
+        .to_string()
+        .replace("\"openai_compat\"", "\"openai_compat\", \"temperature\": 3e-6, \"top_p\": 0.000001")
+        .replace("TEXT", r"a\u007f\u0092b");
+    let yaml = MachineConfig::parse(text.as_bytes()).unwrap().agents[0].yaml();
+    for part in ["\"temperature\": 3.0e-6", "\"top_p\": 1.0e-6", r#""system": "a\x7f\x92b""#] {
+        assert!(yaml.contains(part), "{part} in {yaml}");
+    }
+}

@@ -114,7 +114,7 @@ pub enum Profile {
 pub struct Agent {
     /// `metadata.name`: unique, `[a-z0-9][a-z0-9-]{0,62}`, so it can be a file name.
     pub name: String,
-    /// The whole document as the runtime reads it. JSON is YAML: its text may be handed over as it is.
+    /// The whole document. [`Agent::yaml`] is its text for the runtime.
     pub document: serde_json::Value,
 }
 

@@ -9,7 +9,7 @@
 
 use super::carry::carry;
 use super::config_error::ConfigStageError;
-use astromesh_node::{disk, volume};
+use astromesh_node::volume;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -63,9 +63,8 @@ pub fn look() -> Result<Option<(&'static Volume, OwnedFd)>, ConfigStageError> {
     let labelled: Vec<_> = volume::devices()
         .into_iter()
         .filter_map(|device| {
-            let start = disk::read_start(&device, 0x8800)?;
-            let (kind, label) = volume::volume_label(&start)?;
-            Some((device, kind, VOLUMES.iter().position(|volume| volume.is_labelled(label))?))
+            let (kind, label) = volume::label_of(&device)?;
+            Some((device, kind, VOLUMES.iter().position(|volume| volume.is_labelled(&label))?))
         })
         .collect();
     for (index, volume) in VOLUMES.iter().enumerate() {
@@ -131,7 +130,7 @@ mod tests {
     /// Name of the row that would take a volume beginning with these bytes.
     fn taken(start: &[u8]) -> Option<&'static str> {
         let (_, label) = volume::volume_label(start)?;
-        VOLUMES.iter().find(|volume| volume.is_labelled(label)).map(|volume| volume.name)
+        VOLUMES.iter().find(|volume| volume.is_labelled(&label)).map(|volume| volume.name)
     }
 
     #[test]
