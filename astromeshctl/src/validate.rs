@@ -68,6 +68,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_machine_config_is_named_as_what_it_is() {
+        for (bytes, word) in [
+            (&b"\xef\xbb\xbf#cloud-config\nusers: []\n"[..], "#cloud-config"),
+            (b"#cloud-config\nusers: []\n", "#cloud-config"),
+            (b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "gzip"),
+            (b"#!/bin/sh\nreboot\n", "script"),
+        ] {
+            let report = report("file", bytes, &validate(bytes).unwrap_err());
+            assert!(report.contains(word) && report.contains("apiVersion"), "{report}");
+        }
+    }
+
+    #[test]
     fn a_line_that_may_hold_a_secret_is_masked() {
         for line in [
             "    apiKey: \"sk-1",

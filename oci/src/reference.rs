@@ -1,9 +1,11 @@
 //! Where an image is: `REGISTRY/REPOSITORY:TAG` or `REGISTRY/REPOSITORY@sha256:...`.
 //!
 //! Other tools fill in a registry and a tag that weren't written. Here nothing is filled in: which machine is asked, and
-//! for what, stands in the command.
+//! for what, stands in the command. What a registry, a repository and a tag may be called is the grammar that a
+//! machine-config's `update.image` is checked with ([`astromesh_proto::image_name`]).
 
 use crate::Digest;
+use astromesh_proto::image_name::{self, ImageNameError, is_tag};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -26,13 +28,6 @@ pub enum ReferenceError {
     Parse(String, String),
 }
 
-/// The longest host with its port: a name of the DNS has at most 253 bytes.
-const MAX_REGISTRY: usize = 253 + 6;
-/// The longest name of a repository that the distribution specification's clients take.
-const MAX_REPOSITORY: usize = 255;
-/// The longest tag (distribution specification, "Pulling manifests").
-const MAX_TAG: usize = 128;
-
 /// A place in a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
@@ -46,18 +41,14 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let (host, rest) =
-            text.split_once('/').ok_or_else(|| ReferenceError::FindRegistry(text.to_owned()))?;
-        // The rule by which every client tells a registry from the first part of a repository's name.
-        if host != "localhost" && !host.contains(['.', ':']) {
-            return Err(ReferenceError::FindRegistry(text.to_owned()));
-        }
+        let wrong = |why: &str| ReferenceError::Parse(text.to_owned(), why.to_owned());
+        let named = |error: ImageNameError| match error {
+            ImageNameError::FindRegistry => ReferenceError::FindRegistry(text.to_owned()),
+            other => wrong(&other.to_string()),
+        };
+        let (host, rest) = image_name::split_registry(text).map_err(named)?;
         if !rest.contains([':', '@']) {
             return Err(ReferenceError::FindVersion(text.to_owned()));
-        }
-        let wrong = |why: &str| ReferenceError::Parse(text.to_owned(), why.to_owned());
-        if !is_registry(host) {
-            return Err(wrong("its registry is no host name or address, with or without a port"));
         }
         let (rest, digest) = match rest.split_once('@') {
             None => (rest, None),
@@ -70,8 +61,8 @@ impl FromStr for Reference {
             None => (rest, None),
             Some((repository, tag)) => (repository, Some(tag)),
         };
-        if !is_repository(repository) {
-            return Err(wrong("its repository is not lower-case words between slashes"));
+        if !image_name::is_repository(repository) {
+            return Err(named(ImageNameError::ParseRepository));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(wrong("its tag has a character that tags don't have, or too many"));
@@ -79,53 +70,6 @@ impl FromStr for Reference {
         let (registry, repository) = (host.to_owned(), repository.to_owned());
         Ok(Self { registry, repository, tag: tag.map(str::to_owned), digest })
     }
-}
-
-/// A host name, an IPv4 address, or an IPv6 address in brackets; then perhaps a port.
-fn is_registry(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) => {
-            if address.parse::<Ipv6Addr>().is_err() {
-                return false;
-            }
-            match rest {
-                "" => return true,
-                _ => ("", rest.strip_prefix(':')),
-            }
-        }
-        None => text.split_once(':').map_or((text, Some("1")), |(host, port)| (host, Some(port))),
-    };
-    let is_port = |port: &str| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
-    };
-    let is_label = |label: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        !label.is_empty() && label.bytes().all(plain) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    text.len() <= MAX_REGISTRY
-        && port.is_some_and(is_port)
-        && (text.starts_with('[') || host.split('.').all(is_label))
-}
-
-/// Words of lower-case letters and digits, with `.`, `_`, `__` or dashes between them, between slashes.
-fn is_repository(text: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_part = |part: &str| {
-        let bytes = part.as_bytes();
-        let ends = bytes.first().is_some_and(|byte| is_word(*byte))
-            && bytes.last().is_some_and(|byte| is_word(*byte));
-        let between = |separator: &str| {
-            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
-        };
-        ends && part.split(|character: char| is_word(u8::try_from(character).unwrap_or(0))).all(between)
-    };
-    text.len() <= MAX_REPOSITORY && text.split('/').all(is_part)
-}
-
-/// Letters, digits, `_`, `.` and `-`, not beginning with one of the last two.
-pub(crate) fn is_tag(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    (1..=MAX_TAG).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with(['.', '-'])
 }
 
 impl Reference {
@@ -214,7 +158,7 @@ mod tests {
 
     #[test]
     fn only_hosts_repositories_and_tags_of_the_specification_are_taken() {
-        let long = format!("r.example/{}:1", "a".repeat(MAX_REPOSITORY));
+        let long = format!("r.example/{}:1", "a".repeat(image_name::MAX_REPOSITORY));
         for text in [
             "r.example:65535/a/b-c/d.e/f_g/h__i/j---k:V_1.2-rc",
             "[::1]:5000/os:1",
@@ -224,7 +168,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(|reference| reference.to_string()), Ok(text.to_owned()));
         }
-        let (longer, tag) = (long.replacen('a', "aa", 2), "t".repeat(MAX_TAG + 1));
+        let (longer, tag) = (long.replacen('a', "aa", 2), "t".repeat(image_name::MAX_TAG + 1));
         let tag = format!("r.example/os:{tag}");
         for text in [
             "r.example:0/os:1",
@@ -258,15 +202,40 @@ mod tests {
         }
     }
 
+    /// The promise to who writes `update.image`: what `config validate` takes is what the node can ask for, and nothing else
+    /// is.
+    #[test]
+    fn what_a_machine_config_may_name_is_what_can_be_fetched() {
+        for (image, taken) in [
+            ("host.example/a.b", true),
+            ("[2001:db8::5]:5000/os", true),
+            ("[2001:db8::5]/os", true),
+            ("10.0.0.7:5000/os", true),
+            ("host.example/a__b", true),
+            ("host.example/a---b", true),
+            ("host.example/a._b", false),
+            ("host.example/a___b", false),
+            ("host.example/a.-b", false),
+            ("host.example:000080/os", false),
+            ("10.0.0.999/os", false),
+            ("host/os", false),
+        ] {
+            assert_eq!(image_name::split(image).is_ok(), taken, "{image}");
+            for version in [":stable".to_owned(), format!("@{}", Digest::of(b""))] {
+                assert_eq!(parse(&format!("{image}{version}")).is_ok(), taken, "{image}{version}");
+            }
+        }
+    }
+
     #[test]
     fn only_loopback_is_spoken_to_without_tls() {
         for host in ["127.0.0.1:5000", "127.8.9.10", "localhost", "localhost:80", "[::1]:80", "[::1]"] {
             assert!(parse(&format!("{host}/os:1")).unwrap().is_loopback(), "{host}");
         }
-        for host in
-            ["128.0.0.1:5000", "127.0.0.1.example", "localhost.example", "127.1:80", "10.0.0.1", "[::2]:80"]
-        {
+        for host in ["128.0.0.1:5000", "127.0.0.1.example", "localhost.example", "10.0.0.1", "[::2]:80"] {
             assert!(!parse(&format!("{host}/os:1")).unwrap().is_loopback(), "{host}");
         }
+        // Some resolvers take it for loopback, and others for a name: it is neither here.
+        assert!(matches!(parse("127.1:80/os:1"), Err(ReferenceError::Parse(..))));
     }
 }

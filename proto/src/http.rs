@@ -2,12 +2,14 @@
 //!
 //! The node asks two servers that it doesn't trust: the agent runtime, and a cloud's metadata server. Both are read
 //! here, by one reader without a socket: what it holds is bounded before it is held, a body over the bound is refused
-//! and not cut, and a body whose end nobody can tell for sure (two lengths, an unknown coding) is refused. It follows
-//! no redirect: a status is a number in the reply, and whose business it is.
+//! and not cut, and a body whose end nobody can tell for sure (two lengths, an unknown coding) is refused. Interim
+//! replies, such as `100 Continue`, are passed over. It follows no redirect: a status is a number in the reply, and
+//! whose business it is.
 //!
-//! Sources: RFC 9112, sections 6 and 7.
+//! Sources: RFC 9112, sections 6 and 7; RFC 9110, section 15.2.
 
-/// Largest head, in bytes, and largest trailer section: a metadata server's has a few hundred.
+/// Largest head, in bytes, of all interim replies together, and of a trailer section: a metadata server's has a few
+/// hundred.
 pub const MAX_HEAD: usize = 16 * 1024;
 
 /// Most header fields.
@@ -87,6 +89,8 @@ pub struct ReplyReader {
     part: Part,
     /// What arrived and is not understood yet: never more than a head and one piece.
     pending: Vec<u8>,
+    /// How many bytes the interim replies had so far.
+    interim: usize,
     reply: Reply,
 }
 
@@ -94,7 +98,7 @@ impl ReplyReader {
     /// A reader for a reply whose body has at most `most` bytes.
     pub fn new(most: usize) -> Self {
         let reply = Reply { status: 0, fields: Vec::new(), body: Vec::new() };
-        Self { most, part: Part::Head, pending: Vec::new(), reply }
+        Self { most, part: Part::Head, pending: Vec::new(), interim: 0, reply }
     }
 
     /// Takes the next bytes. `true` once the reply is whole; what comes behind it is dropped.
@@ -184,12 +188,19 @@ impl ReplyReader {
             Err(_) => return Err(ReplyError::ParseHead),
         };
         self.reply.status = response.code.ok_or(ReplyError::ParseHead)?;
+        // RFC 9110 15.2: any number of these may come before the reply, also to who didn't ask for one. 101 is none of
+        // them: what would follow is another protocol.
+        if matches!(self.reply.status, 100 | 102..=199) {
+            self.interim += length;
+            self.pending.drain(..length);
+            return if self.interim > MAX_HEAD { Err(ReplyError::BoundHead) } else { Ok(true) };
+        }
         self.reply.fields =
             response.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
         self.pending.drain(..length);
         self.part = match self.reply.status {
             // RFC 9112 6.3: these have no body, whatever their fields say.
-            100..=199 | 204 | 304 => Part::Whole,
+            101 | 204 | 304 => Part::Whole,
             _ => body(&self.reply.fields)?,
         };
         match self.part {
@@ -332,6 +343,28 @@ mod tests {
     #[test]
     fn a_status_without_a_body_has_none() {
         assert_eq!(read(b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\nhello", 5).unwrap().body, b"");
+    }
+
+    #[test]
+    fn interim_replies_are_passed_over_and_bounded() {
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        for whole in WHOLE {
+            let bytes = [early.as_bytes(), whole].concat();
+            assert_eq!(read(&bytes, 5), read(whole, 5));
+            for size in 1..bytes.len() {
+                let mut reader = ReplyReader::new(5);
+                for piece in bytes.chunks(size) {
+                    reader.push(piece).unwrap();
+                }
+                assert_eq!(reader.finish(), read(whole, 5), "{size}");
+            }
+        }
+        // Alone they are no reply, and they don't go on for ever.
+        assert_eq!(read(early.as_bytes(), 5), Err(ReplyError::AwaitEnd));
+        assert_eq!(read(early.repeat(MAX_HEAD / early.len() + 1).as_bytes(), 5), Err(ReplyError::BoundHead));
+        // Another protocol is the last that is heard.
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(read(switched.as_bytes(), 50).map(|reply| reply.status), Ok(101));
     }
 
     #[test]

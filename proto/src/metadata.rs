@@ -3,10 +3,11 @@
 //! Which cloud it is says the firmware ([`crate::cloud`]). The questions and answers of each cloud are a small state
 //! machine without a socket and without a clock. It refuses an answer that is not exactly what the cloud's
 //! documentation promises: on EC2 it never asks without a session token (IMDSv2), so a server that offers only version 1
-//! gives no machine-config; a redirect is an error.
+//! gives no machine-config; a redirect is an error. Which refusals may pass is each cloud's own: a status that is final
+//! on one is on another what its server says while it starts.
 //!
 //! Sources: AWS, "Use the Instance Metadata Service"; Google Cloud, "About VM metadata"; Azure, "Azure Instance
-//! Metadata Service for virtual machines", `userData`.
+//! Metadata Service for virtual machines", `userData` and "Errors and debugging".
 
 use crate::cloud::Cloud;
 use crate::http::Reply;
@@ -37,8 +38,14 @@ pub enum MetadataError {
     /// What it gave is no token.
     #[error("the IMDSv2 session token is not visible ASCII of at most {MAX_TOKEN} bytes")]
     ReadToken,
+    /// What it gave is not taken.
+    #[error("the IMDSv2 session token that it gave is not taken (status {0})")]
+    UseToken(u16),
+    /// There is none yet.
+    #[error("the metadata service doesn't have the instance's user data (status {0})")]
+    AwaitDocument(u16),
     /// There is none.
-    #[error("the instance has no machine-config there (status {0}): set one and reboot it")]
+    #[error("the instance has no machine-config there (status {0}): set one")]
     FindDocument(u16),
     /// The answer sends elsewhere.
     #[error("status {0} sends elsewhere, which is not followed: no cloud's metadata server does that")]
@@ -46,6 +53,9 @@ pub enum MetadataError {
     /// Another status.
     #[error("status {0}")]
     CheckStatus(u16),
+    /// The body is in another form than was asked for.
+    #[error("the answer is compressed (Content-Encoding), which was not asked for")]
+    CheckEncoding,
     /// A stranger answers in its place.
     #[error("the answer does not carry Metadata-Flavor: Google, so it is not GCE's metadata server's")]
     CheckFlavor,
@@ -58,10 +68,12 @@ impl MetadataError {
     /// Whether the same question may have another answer soon: the server is not ready, or asks for patience.
     pub fn may_pass(self) -> bool {
         match self {
-            // 410: Azure, while the instance is being moved.
+            // 410: Azure, while the instance is being moved, for at most 70 seconds.
             Self::ObtainToken(status) | Self::CheckStatus(status) => {
-                matches!(status, 408 | 410 | 429 | 500..=599)
+                matches!(status, 408 | 410 | 425 | 429 | 500..=599)
             }
+            // A token runs out, or is unknown to the server that answers next: a new conversation gets a new one.
+            Self::UseToken(_) | Self::AwaitDocument(_) => true,
             _ => false,
         }
     }
@@ -111,8 +123,14 @@ impl Conversation {
             200 => {}
             status @ 300..=399 => return Err(MetadataError::RefuseRedirect(status)),
             status if for_token => return Err(MetadataError::ObtainToken(status)),
-            404 => return Err(MetadataError::FindDocument(404)),
+            401 if self.cloud == Cloud::Ec2 => return Err(MetadataError::UseToken(401)),
+            // An instance without user data answers 200 there; this is a service that doesn't know the instance yet.
+            404 if self.cloud == Cloud::Azure => return Err(MetadataError::AwaitDocument(404)),
+            status @ (204 | 404) => return Err(MetadataError::FindDocument(status)),
             status => return Err(MetadataError::CheckStatus(status)),
+        }
+        if reply.field("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(MetadataError::CheckEncoding);
         }
         if self.cloud == Cloud::Gce && reply.field("metadata-flavor") != Some(b"Google") {
             return Err(MetadataError::CheckFlavor);
@@ -208,18 +226,37 @@ mod tests {
     #[test]
     fn every_status_but_200_is_no_document_and_only_some_are_worth_another_try() {
         for cloud in ALL {
-            for status in [100, 201, 204, 206, 301, 302, 307, 401, 403, 404, 429, 500, 503, 599] {
+            for status in
+                [100, 201, 204, 206, 301, 302, 307, 400, 401, 403, 404, 408, 410, 429, 500, 503, 599]
+            {
                 let error = conversation(cloud).answer(reply(status, b"eA==")).unwrap_err();
-                assert_eq!(error.may_pass(), matches!(status, 429 | 500..=599), "{cloud:?} {status}");
+                let may_pass = match (cloud, status) {
+                    (Cloud::Ec2, 401) | (Cloud::Azure, 404) => true,
+                    _ => matches!(status, 408 | 410 | 429 | 500..=599),
+                };
+                assert_eq!(error.may_pass(), may_pass, "{cloud:?} {status}");
             }
-            assert_eq!(
-                conversation(cloud).answer(reply(302, b"")),
-                Err(MetadataError::RefuseRedirect(302)),
-                "{cloud:?}"
-            );
-            assert_eq!(conversation(cloud).answer(reply(404, b"")), Err(MetadataError::FindDocument(404)));
-            assert_eq!(conversation(cloud).answer(reply(200, b"")), Err(MetadataError::FindDocument(200)));
+            let answer = |status| conversation(cloud).answer(reply(status, b""));
+            assert_eq!(answer(302), Err(MetadataError::RefuseRedirect(302)), "{cloud:?}");
+            for status in [200, 204] {
+                assert_eq!(answer(status), Err(MetadataError::FindDocument(status)), "{cloud:?}");
+            }
+            if cloud != Cloud::Azure {
+                assert_eq!(answer(404), Err(MetadataError::FindDocument(404)), "{cloud:?}");
+            }
         }
         assert!(MetadataError::ObtainToken(503).may_pass() && !MetadataError::ObtainToken(401).may_pass());
+    }
+
+    #[test]
+    fn a_body_that_was_compressed_unasked_is_no_document() {
+        for cloud in ALL {
+            let mut packed = reply(200, b"\x1f\x8b\x08");
+            packed.fields.push(("Content-Encoding".to_owned(), b"gzip".to_vec()));
+            assert_eq!(conversation(cloud).answer(packed), Err(MetadataError::CheckEncoding));
+            let mut plain = reply(200, b"eA==");
+            plain.fields.push(("Content-Encoding".to_owned(), b"Identity".to_vec()));
+            assert!(conversation(cloud).answer(plain).is_ok_and(|document| document.is_some()), "the twin");
+        }
     }
 }

@@ -21,7 +21,8 @@ use cloud_side::{MetadataServer, Question, Reaction, fat, iso};
 use serde_json::json;
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -158,7 +159,8 @@ fn an_ec2_server_of_version_1_alone_is_never_asked_for_user_data() -> Result {
     })?;
     let mut vm = boots_with_every_door_closed(ec2(probe(&server)?), &setup)?;
     // It was reached, and asked for a token alone. Twin: `ec2_by_a_session_token_and_the_agent_answers`.
-    assert_eq!(server.lines(), ["PUT /latest/api/token"]);
+    let lines = server.lines();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line == "PUT /latest/api/token"), "{lines:?}");
     assert_eq!(vm.power_off(SOON)?, ExitReason::GuestShutdown);
     Ok(())
 }
@@ -212,12 +214,23 @@ fn azure_by_user_data_from_a_server_that_comes_up_late() -> Result {
     Ok(())
 }
 
+/// And it is asked again: once it answers, the node goes on where its boot stopped, without a reboot.
 #[test]
-fn a_server_that_never_answers_is_given_up_in_bounded_time() -> Result {
+fn a_server_that_never_answers_is_given_up_in_bounded_time_and_heard_when_it_comes_late() -> Result {
     let setup = setup()?;
-    let server = MetadataServer::start(|_, _| Reaction::Silence)?;
+    let (document, speaks) = (setup.config.to_string().into_bytes(), Arc::new(AtomicBool::new(false)));
+    let server = MetadataServer::start({
+        let speaks = Arc::clone(&speaks);
+        move |_, _| {
+            if speaks.load(Ordering::Relaxed) {
+                Reaction::Answer(200, "Metadata-Flavor: Google\r\n", document.clone())
+            } else {
+                Reaction::Silence
+            }
+        }
+    })?;
     let machine = gce(probe(&server)?);
-    let mut vm = machine.start()?;
+    let vm = machine.start()?;
     vm.serial().expect("boot is over", SOON)?;
     let over = Instant::now();
     let asked = server.asked();
@@ -227,7 +240,19 @@ fn a_server_that_never_answers_is_given_up_in_bounded_time() -> Result {
     // Twin: `gce_by_an_attribute_from_a_server_that_takes_its_time`.
     assert!(Client::connect(&setup.profile(&vm)?).is_err());
     assert!(http::get(vm.host_address(API_PORT)?, "/v1/health", Duration::from_secs(5)).is_err());
-    assert_eq!(vm.power_off(SOON)?, ExitReason::GuestShutdown);
+
+    speaks.store(true, Ordering::Relaxed);
+    let mut node = Node { profile: setup.profile(&vm)?, vm };
+    let status = wait_healthy(&node)?;
+    assert_addressed(&node)?;
+    assert!(status.services.iter().all(|service| service.restarts == 0), "{:?}", status.services);
+    let boot = node.boot()?;
+    assert!(boot.iter().all(|stage| stage.outcome != Outcome::Running), "{boot:?}");
+    assert!(boot.iter().any(|stage| stage.name == "config" && stage.note.ends_with(", late")), "{boot:?}");
+    // PID 1 took the late document with what it had when the boot was over.
+    let init = node.doctor()?.into_iter().find(|check| check.name == "init");
+    assert!(init.as_ref().is_some_and(|check| check.ok), "{init:?}");
+    assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
     Ok(())
 }
 
@@ -251,7 +276,8 @@ fn answers_that_are_not_that_clouds_leave_every_door_closed() -> Result {
         .reach_loopback(METADATA, redirecting.port)
         .reach_loopback(PROVIDER, elsewhere.port);
     let mut vm = boots_with_every_door_closed(gce(images().probe.machine().nic(nic)), &setup)?;
-    assert_eq!((redirecting.lines().len(), elsewhere.lines().len()), (1, 0));
+    assert!(!redirecting.lines().is_empty());
+    assert_eq!(elsewhere.lines(), Vec::<String>::new());
     assert_eq!(vm.power_off(SOON)?, ExitReason::GuestShutdown);
 
     // What was written for cloud-init, with the right document behind it.
@@ -325,8 +351,8 @@ fn volumes_made_for_cloud_init_are_read_in_their_order() -> Result {
     let [nocloud, config_drive, empty] =
         ["cidata", "config-2", "empty"].map(|name| directory.path().join(name));
     let (first, second) = (setup()?, setup()?);
-    // A NoCloud volume without user-data has nothing for us, and stands in nobody's way.
-    fat(&empty, *b"CIDATA     ", "meta-data", b"instance-id: x\n")?;
+    // A NoCloud volume whose user-data is empty has nothing for us, and stands in nobody's way; nor does one without.
+    fat(&empty, *b"CIDATA     ", "user-data", b"\n")?;
     fat(&nocloud, *b"cidata     ", "user-data", first.config.to_string().as_bytes())?;
     let names = ["OPENSTACK", "LATEST", "USER_DATA.;1"];
     iso(&config_drive, "config-2", names, second.config.to_string().as_bytes())?;

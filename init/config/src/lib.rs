@@ -11,7 +11,7 @@ use astromesh_node::job::Reason;
 use astromesh_node::places::PLAN;
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{self, Plan, TrialRules};
-use astromesh_proto::machine_config::{ConfigError, MachineConfig, foreign, smbios};
+use astromesh_proto::machine_config::{ConfigError, MachineConfig, smbios};
 use std::io::Read;
 use std::os::fd::AsFd;
 
@@ -74,10 +74,7 @@ fn carry_out() -> Result<(), String> {
 
 /// Leaves a plan for maintenance mode, with operator access if that much can be read.
 fn refuse(document: &[u8], error: &ConfigError) -> Result<(), String> {
-    let text = match foreign::kind(document) {
-        Some(kind) => format!("it is {kind}; a machine-config begins with apiVersion: astromesh.os/v1"),
-        None => error.short(),
-    };
+    let text = error.short();
     log::error!("{text}");
     let operator = MachineConfig::salvage_operator(document);
     let reachable = operator.is_some_and(|operator| match output::write_operator(&operator) {

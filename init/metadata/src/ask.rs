@@ -1,4 +1,7 @@
 //! The attempts: a server that is not up yet, or asks for patience, is asked again; one that says no is believed.
+//!
+//! Two limits, because two things can be late. A server that doesn't answer is most likely not there, and the boot stands
+//! still for it. One that answers and asks for patience is there, and is given the time that its vendor documents.
 
 use astromesh_http::{ExchangeError, exchange};
 use astromesh_proto::cloud::Cloud;
@@ -6,11 +9,41 @@ use astromesh_proto::metadata::{Conversation, MAX_ANSWER, MetadataError};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// How long one answer may take. Half of what all may: a server that stalls once gets a second chance.
+/// How long everything may take, links and lease included, for a server that answers nothing. A metadata server is a host
+/// away and answers within milliseconds; this is for one that comes up later than its guest.
+const SILENT: Duration = Duration::from_secs(20);
+
+/// The same for a server that asks for patience. Azure documents 70 s, while an instance is being moved. PID 1 waits a
+/// little longer than that.
+const PATIENT: Duration = Duration::from_secs(90);
+
+/// How long one answer may take. Half of what a silent server gets: one that stalls once gets a second chance.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Pause before the next attempt: soon enough not to cost a boot much, seldom enough not to be a flood.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Pause before the second attempt: soon enough not to cost a boot much. It doubles with each attempt, so that a server
+/// that asks for patience is not flooded.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest pause between two attempts: a boot may wait for its end.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Until when a server is asked, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The end for a server that hasn't answered yet.
+    pub silent: Instant,
+    /// The end for one that has asked for patience.
+    pub patient: Instant,
+    /// The pause before the second attempt.
+    pub pause: Duration,
+}
+
+impl Limits {
+    /// Those of a process that began then.
+    pub fn since(began: Instant) -> Self {
+        Self { silent: began + SILENT, patient: began + PATIENT, pause: FIRST_PAUSE }
+    }
+}
 
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +71,21 @@ impl AskError {
 }
 
 /// Asks until there is a document, a no, or no time left.
-pub fn ask(server: SocketAddr, cloud: Cloud, deadline: Instant) -> Result<Vec<u8>, AskError> {
+pub fn ask(server: SocketAddr, cloud: Cloud, limits: &Limits) -> Result<Vec<u8>, AskError> {
+    let (mut deadline, mut pause) = (limits.silent, limits.pause);
     loop {
         let error = match attempt(server, cloud, deadline) {
             Ok(document) => return Ok(document),
             Err(error) => error,
         };
-        if !error.may_pass() || Instant::now() + PAUSE >= deadline {
+        if matches!(error, AskError::Answer(_)) {
+            deadline = limits.patient;
+        }
+        if !error.may_pass() || Instant::now() + pause >= deadline {
             return Err(error);
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -72,8 +110,14 @@ mod tests {
 
     const DOCUMENT: &[u8] = b"apiVersion: astromesh.os/v1\n";
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(20)
+    fn soon() -> Limits {
+        within(Duration::from_secs(20))
+    }
+
+    /// Both limits are this far away.
+    fn within(time: Duration) -> Limits {
+        let end = Instant::now() + time;
+        Limits { silent: end, patient: end, pause: FIRST_PAUSE }
     }
 
     /// What GCE's server says when all is well.
@@ -86,7 +130,7 @@ mod tests {
     /// Asks a server that always says the same as GCE's would be asked; and how often it was.
     fn always(bytes: Vec<u8>) -> (Result<Vec<u8>, AskError>, usize) {
         let (server, requests) = serve(move |_, stream| say(stream, &bytes));
-        let result = ask(server, Cloud::Gce, soon());
+        let result = ask(server, Cloud::Gce, &soon());
         // The server tells of a request after it has answered it.
         let first = requests.recv_timeout(Duration::from_secs(5)).into_iter();
         (result, first.chain(requests.try_iter()).count())
@@ -169,7 +213,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(ask(server, Cloud::Gce, soon()).unwrap(), DOCUMENT);
+        assert_eq!(ask(server, Cloud::Gce, &soon()).unwrap(), DOCUMENT);
     }
 
     #[test]
@@ -182,10 +226,37 @@ mod tests {
         let (silent, _more) = serve(|_, _| std::thread::sleep(Duration::from_secs(5)));
         for server in [nobody, failing, silent] {
             let began = Instant::now();
-            let error = ask(server, Cloud::Gce, began + Duration::from_millis(1200)).unwrap_err();
+            let error = ask(server, Cloud::Gce, &within(Duration::from_millis(1200))).unwrap_err();
             assert!(error.may_pass(), "{error}");
             assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         }
+    }
+
+    #[test]
+    fn a_server_that_asks_for_patience_gets_what_a_silent_one_does_not() {
+        let limits = || {
+            let now = Instant::now();
+            let (silent, patient) = (now + Duration::from_millis(300), now + Duration::from_secs(20));
+            Limits { silent, patient, pause: Duration::from_millis(100) }
+        };
+        let mut times = 0;
+        let (patient, _requests) = serve(move |_, stream| {
+            times += 1;
+            match times {
+                1..=3 => say(stream, b"HTTP/1.1 503 Wait\r\nContent-Length: 0\r\n\r\n"),
+                _ => say(stream, &good(DOCUMENT)),
+            }
+        });
+        let began = Instant::now();
+        assert_eq!(ask(patient, Cloud::Gce, &limits()).unwrap(), DOCUMENT);
+        assert!(began.elapsed() > Duration::from_millis(300), "the silent one's time was over");
+        // The twin: silence ends with its own time.
+        let (silent, _more) = serve(|_, _| std::thread::sleep(Duration::from_secs(5)));
+        let began = Instant::now();
+        assert!(ask(silent, Cloud::Gce, &limits()).is_err());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        let limits = Limits::since(began);
+        assert!(limits.patient - limits.silent >= Duration::from_secs(70), "what Azure documents");
     }
 
     #[test]
@@ -198,7 +269,7 @@ mod tests {
                     say(stream, &good(DOCUMENT));
                 }
             });
-            let error = ask(server, Cloud::Ec2, soon()).unwrap_err();
+            let error = ask(server, Cloud::Ec2, &soon()).unwrap_err();
             assert!(matches!(error, AskError::Answer(MetadataError::ObtainToken(_))), "{error}");
             let first = requests.recv_timeout(Duration::from_secs(5)).unwrap();
             assert!(first.starts_with("PUT ") && requests.try_recv().is_err(), "only a token was asked for");
@@ -209,7 +280,7 @@ mod tests {
             head if head.contains("\r\nX-aws-ec2-metadata-token: tok\r\n") => say(stream, &good(DOCUMENT)),
             _ => say(stream, b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"),
         });
-        assert_eq!(ask(server, Cloud::Ec2, soon()).unwrap(), DOCUMENT);
+        assert_eq!(ask(server, Cloud::Ec2, &soon()).unwrap(), DOCUMENT);
         let both: Vec<_> = (0..2).map(|_| requests.recv_timeout(Duration::from_secs(5)).unwrap()).collect();
         assert!(both[0].starts_with("PUT ") && both[1].starts_with("GET "), "{both:?}");
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Seconds after which the kernel takes the address away by itself: longer than all of this process may take.
-const ADDRESS_LASTS: u32 = 40;
+const ADDRESS_LASTS: u32 = 120;
 
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]

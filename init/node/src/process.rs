@@ -247,8 +247,8 @@ pub static PROCESSES: [Process; 10] = [
     Process {
         name: c"metadata",
         id: 905,
-        // Its own limit of 20 s, and what an emulated machine needs to start it and to notice its end.
-        kind: Kind::Job { within: Some(Duration::from_secs(30)) },
+        // Its own longest limit of 90 s, and what an emulated machine needs to start it and to notice its end.
+        kind: Kind::Job { within: Some(Duration::from_secs(100)) },
         keeps: &[
             Kept {
                 capabilities: CapabilitySet::NET_ADMIN,

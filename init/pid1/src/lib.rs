@@ -16,5 +16,6 @@ mod clearance;
 mod ground;
 mod job;
 mod jobs;
+mod late;
 mod node;
 pub mod supervise;

@@ -5,6 +5,7 @@
 use crate::boot::timeline::Timeline;
 use crate::clearance::Applied;
 use crate::jobs::Jobs;
+use crate::late::Late;
 use crate::supervise::services::Services;
 use crate::supervise::trial::Trial;
 use astromesh_proto::ipc::{self, MAX_TEXT};
@@ -22,6 +23,8 @@ pub struct Node {
     pub operator: bool,
     /// Whether the node may be updated, and the rules of a trial.
     pub rules: Option<ipc::TrialRules>,
+    /// The machine-config, while a cloud's metadata server is asked for it again.
+    pub late: Late,
     /// The trial of the release that runs.
     pub trial: Trial,
     /// The jobs.
@@ -49,6 +52,7 @@ impl Node {
             config: Config::Maintenance(ipc::cut("no machine-config has been read yet")),
             operator: false,
             rules: None,
+            late: Late::default(),
             trial: Trial::default(),
             jobs: Jobs::default(),
             services: Services::prepare(),

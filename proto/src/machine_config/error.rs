@@ -38,6 +38,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The document is not UTF-8.
     NotUtf8,
+    /// The document is something else than a machine-config, and says so in its first bytes.
+    Foreign,
     /// The document is not one YAML document of the kind read here.
     Syntax,
     /// A key that means nothing at its place.

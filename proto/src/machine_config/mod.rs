@@ -10,7 +10,7 @@
 mod agents;
 mod error;
 pub mod foreign;
-mod names;
+pub(crate) mod names;
 mod network;
 pub mod pem;
 mod providers;
@@ -58,8 +58,18 @@ const KEYS: &[&str] = &[
 ];
 
 impl MachineConfig {
-    /// Reads a whole document.
+    /// Reads a whole document. What isn't meant to be one is named as what it is.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        Self::read(bytes).map_err(|error| match foreign::kind(bytes) {
+            Some(kind) => {
+                let expected = format!("a machine-config, which begins with apiVersion: {API_VERSION}");
+                about_all(ErrorKind::Foreign, &expected, kind.to_owned())
+            }
+            None => error,
+        })
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, ConfigError> {
         let tree = tree::load(text(bytes)?)?;
         let fields = At::root(&tree).mapping(KEYS)?;
         for (key, value) in [("apiVersion", API_VERSION), ("kind", KIND)] {
@@ -100,7 +110,20 @@ impl MachineConfig {
 
 /// The document's text, if it is of a size and an encoding that may be read.
 fn text(bytes: &[u8]) -> Result<&str, ConfigError> {
-    let error = |kind, expected: &str, found: String| ConfigError {
+    if bytes.len() > MAX_DOCUMENT {
+        return Err(about_all(ErrorKind::TooLarge, "at most 1 MiB", format!("{} bytes", bytes.len())));
+    }
+    // A mark that some editors put before UTF-8; YAML allows it (1.2.2, 5.2), and it says nothing.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    str::from_utf8(bytes).map_err(|cause| {
+        let found = format!("a byte that is not UTF-8 at offset {}", cause.valid_up_to());
+        about_all(ErrorKind::NotUtf8, "UTF-8 text", found).hint("save the file as UTF-8")
+    })
+}
+
+/// An error about the document as a whole.
+fn about_all(kind: ErrorKind, expected: &str, found: String) -> ConfigError {
+    ConfigError {
         kind,
         path: String::new(),
         expected: expected.to_owned(),
@@ -108,12 +131,5 @@ fn text(bytes: &[u8]) -> Result<&str, ConfigError> {
         hint: String::new(),
         line: None,
         column: None,
-    };
-    if bytes.len() > MAX_DOCUMENT {
-        return Err(error(ErrorKind::TooLarge, "at most 1 MiB", format!("{} bytes", bytes.len())));
     }
-    str::from_utf8(bytes).map_err(|cause| {
-        let found = format!("a byte that is not UTF-8 at offset {}", cause.valid_up_to());
-        error(ErrorKind::NotUtf8, "UTF-8 text", found).hint("save the file as UTF-8")
-    })
 }

@@ -2,7 +2,7 @@
 
 /// A host name of RFC 1123: labels of letters, digits and hyphens, at most `max` bytes. The last label may not be
 /// a number, or it would be read as (a piece of) an IPv4 address.
-pub(super) fn is_hostname(text: &str, max: usize) -> bool {
+pub(crate) fn is_hostname(text: &str, max: usize) -> bool {
     text.len() <= max
         && text.split('.').all(is_label)
         && text.rsplit('.').next().is_some_and(|l| !is_numeric(l))

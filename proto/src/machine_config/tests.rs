@@ -297,6 +297,7 @@ fn what_contradicts_itself_is_refused_with_its_path() {
         ("/providers/0/apiKeyEnv", json!(SECRETS[0]), "providers[0].apiKeyEnv"),
         ("/providers/0/apiKey", json!(format!("{}\n", SECRETS[0])), "providers[0].apiKey"),
         ("/update/image", json!("registry.example.com/os:tag"), "update.image"),
+        ("/update/image", json!("registry.example.com/a.-b"), "update.image"),
         ("/update/keys", json!([]), "update.keys"),
         ("/update/keys/0", full()["operator"]["key"].clone(), "update.keys[0]"),
         ("/update/window", json!("04:00"), "update.window"),
@@ -489,7 +490,6 @@ fn only_whole_pem_blocks_with_whole_der_are_taken() {
     let bad = [
         String::new(),
         "junk".into(),
-        format!("junk\n{good}"),
         good.replace("-----END CERTIFICATE-----\n", ""),
         good.replace("MA", "M!"),
         pem("CERTIFICATE", b"\x30\x00").replace("MAIwAA==", "MAMwAA=="),

@@ -4,16 +4,13 @@
 //! carries bytes.
 
 use super::error::ConfigError;
-use super::names::is_hostname;
 use super::pem;
 use super::reader::At;
 use super::types::{Secret, Update, UpdateMode, Window};
+use crate::image_name::{self, is_tag};
 
 /// Each is tried against each signature.
 const MAX_KEYS: usize = 8;
-
-/// Longest name of a repository that the specification of registries allows, with its host.
-const MAX_IMAGE: usize = 255 + 1 + 253;
 
 /// Longest user name or password.
 const MAX_ACCOUNT: usize = 4096;
@@ -38,7 +35,7 @@ pub(super) fn update(at: &At<'_>) -> Result<Update, ConfigError> {
     let expected = "REGISTRY/REPOSITORY without a tag, such as registry.example.com/astromesh-os";
     let image = fields
         .optional("image")
-        .map(|at| at.parse(expected, |text| is_repository(text).then(|| text.to_owned())))
+        .map(|at| at.parse(expected, |text| image_name::split(text).is_ok().then(|| text.to_owned())))
         .transpose()?;
     let expected = "a tag of 1 to 128 letters, digits, `.`, `_` and `-`";
     let channel = match fields.optional("channel") {
@@ -115,34 +112,6 @@ fn public_key(at: &At<'_>) -> Result<String, ConfigError> {
     }
 }
 
-/// `HOST[:PORT]/PATH` with lower-case path components (the OCI distribution specification's `name`), and no tag.
-fn is_repository(text: &str) -> bool {
-    let Some((registry, path)) = text.split_once('/') else { return false };
-    let (host, port) = registry.split_once(':').map_or((registry, None), |(host, port)| (host, Some(port)));
-    let port_is_one = port.is_none_or(|port| {
-        (1..=5).contains(&port.len())
-            && port.bytes().all(|byte| byte.is_ascii_digit())
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
-    });
-    // The rule by which every client tells a registry from the first part of a repository's name.
-    let names_a_host = host == "localhost" || host.contains('.') || port.is_some();
-    let component = |part: &str| {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        part.bytes().all(|byte| plain(byte) || b"._-".contains(&byte))
-            && part.bytes().next().is_some_and(plain)
-            && part.bytes().last().is_some_and(plain)
-    };
-    let is_host = is_hostname(host, 253) || host.parse::<std::net::Ipv4Addr>().is_ok();
-    text.len() <= MAX_IMAGE && names_a_host && is_host && port_is_one && path.split('/').all(component)
-}
-
-fn is_tag(text: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=128).contains(&text.len())
-        && text.bytes().next().is_some_and(word)
-        && text.bytes().all(|byte| word(byte) || b".-".contains(&byte))
-}
-
 /// `HH:MM-HH:MM`; the end may lie on the next day, and a window of no length is none.
 fn window(text: &str) -> Option<Window> {
     let (from, to) = text.split_once('-')?;
@@ -171,31 +140,6 @@ mod tests {
         assert!(night.contains(1439) && night.contains(0) && !night.contains(60) && !night.contains(720));
         for bad in ["", "02:00", "2:00-03:00", "24:00-01:00", "02:60-03:00", "02:00-02:00", "02:00-03:00 "] {
             assert_eq!(window(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_repository_names_its_registry_and_no_tag() {
-        for good in
-            ["registry.example.com/astromesh-os", "localhost:5000/a/b", "10.0.2.101:5000/os", "localhost/os"]
-        {
-            assert!(is_repository(good), "{good}");
-        }
-        for bad in [
-            "astromesh-os",
-            "registry/os",
-            "a.b/os:1",
-            "a.b/os@sha256:00",
-            "a.b/",
-            "a.b//os",
-            "a.b/OS",
-            "a.b:0/os",
-            "a.b:99999/os",
-            "https://a.b/os",
-            "a.b/-os",
-            "u@a.b/os",
-        ] {
-            assert!(!is_repository(bad), "{bad}");
         }
     }
 }

@@ -7,6 +7,9 @@ use crate::node::{Config, Node};
 
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    if node.late.is_expected() {
+        return Ok(Report::put_off());
+    }
     let Config::Applied(config) = &node.config else {
         return Ok(Report::degraded("not launched: maintenance mode"));
     };

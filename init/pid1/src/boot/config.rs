@@ -9,22 +9,18 @@
 use super::carry::carry;
 use super::config_error::ConfigStageError;
 use super::stage::{Report, StageError};
-use super::{metadata, volume};
-use crate::clearance::Applied;
+use super::{metadata, plan, volume};
 use crate::ground::Ground;
-use crate::job::{self, End, Job};
-use crate::node::{Config, Node};
-use astromesh_node::places::PLAN;
+use crate::job::{self, End};
+use crate::late::CONFIG;
+use crate::node::Node;
 use astromesh_node::process::{self, config_directories};
-use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
+use astromesh_proto::ipc::{self, Plan};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-
-/// The job that reads the document.
-const CONFIG: Job = Job::of(process::CONFIG);
 
 /// How long a drive may take to appear when the firmware carries no machine-config.
 const DRIVE_APPEARS_WITHIN: Duration = Duration::from_secs(3);
@@ -55,25 +51,32 @@ const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     prepare().map_err(ConfigStageError::PrepareDirectory)?;
-    let source = find(ground)?.ok_or(ConfigStageError::FindConfig)?;
+    let source = match find(ground) {
+        Err(error @ (ConfigStageError::AskCloud { .. } | ConfigStageError::StartMetadata(_))) => {
+            return Ok(ask_again(node, &error));
+        }
+        found => found?.ok_or(ConfigStageError::FindConfig)?,
+    };
     parse(ground, &source)?;
-    let Plan { hostname, maintenance, operator, trial } = read_plan().ok_or(ConfigStageError::ReadPlan)?;
-    (node.operator, node.rules) = (operator, trial);
-    if !hostname.is_empty() {
-        if let Err(cause) = rustix::system::sethostname(hostname.as_bytes()) {
-            log::warn!("config: the host name stays as it is: {cause}");
-        }
-    }
+    let Plan { hostname, maintenance, .. } = plan::take(node).ok_or(ConfigStageError::ReadPlan)?;
     match maintenance {
-        None => {
-            node.config = Config::Applied(Applied::new());
-            Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name)))
-        }
+        None => Ok(Report::done(&format!("{hostname}, machine-config from {}", source.name))),
         Some(text) => {
             let text = text.as_str().to_owned();
             Err(ConfigStageError::Invalid { source_name: source.name, text }.into())
         }
     }
+}
+
+/// The boot goes on, and the metadata server is asked again meanwhile ([`crate::late`]): nobody knows this node's operator
+/// yet, so nobody else could make it look again.
+fn ask_again(node: &mut Node, error: &ConfigStageError) -> Report {
+    log::error!("config: {error}");
+    node.enter_maintenance(ipc::cut(&error.to_string()));
+    if let Some(cloud) = metadata::cloud() {
+        node.late.expect(cloud, Instant::now());
+    }
+    Report::running(&format!("asked for again until there is one: {error}"))
 }
 
 /// Makes a directory for each reader of results: written by the config process, read by one group alone.
@@ -175,11 +178,4 @@ fn parse(ground: &Ground, source: &Source) -> Result<(), ConfigStageError> {
         (End::Code(0), _) => Ok(()),
         (_, reason) => Err(ConfigStageError::AwaitParser(reason)),
     }
-}
-
-fn read_plan() -> Option<Plan> {
-    let file = open(PLAN).ok()?;
-    let mut bytes = [0; MAX_MESSAGE + 1];
-    let count = rustix::io::read(&file, &mut bytes).ok()?;
-    ipc::decode(bytes.get(..count.min(MAX_MESSAGE))?)
 }

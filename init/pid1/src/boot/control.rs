@@ -7,6 +7,9 @@ use crate::supervise::services::Own;
 
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    if node.late.is_expected() {
+        return Ok(Report::put_off());
+    }
     node.services.start(Own::Control, ground)?;
     Ok(if node.operator {
         Report::running("starting")

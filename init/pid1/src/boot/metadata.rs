@@ -4,18 +4,13 @@
 //! whose firmware names no cloud starts no process and waits for nothing. PID 1 reads no answer: the process leaves
 //! bytes in memory that PID 1 made, they are copied, bounded, once it has ended, and read by `config`.
 
-use super::carry::carry;
 use super::config_error::ConfigStageError;
 use crate::ground::Ground;
-use crate::job::{self, End, Job};
+use crate::job::{self, End};
+use crate::late::{self, METADATA};
 use astromesh_node::places::EXIT_FOUND;
-use astromesh_node::process;
 use astromesh_proto::cloud::{Cloud, DmiFacts};
-use rustix::fs::{MemfdFlags, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-
-/// The job that asks.
-const METADATA: Job = Job::of(process::METADATA);
 
 /// The cloud that the firmware names.
 pub fn cloud() -> Option<Cloud> {
@@ -34,7 +29,7 @@ pub fn cloud() -> Option<Cloud> {
 /// Runs the job to its end, and returns what it left.
 pub fn fetch(ground: &Ground, cloud: Cloud) -> Result<OwnedFd, ConfigStageError> {
     let read = |cause| ConfigStageError::ReadConfig { source_name: cloud.source(), cause };
-    let left = rustix::fs::memfd_create(c"metadata", MemfdFlags::CLOEXEC).map_err(read)?;
+    let left = late::answer().map_err(read)?;
     log::info!("config: the firmware names {}; asking for it", cloud.source());
     let streams = [ground.null.as_fd(), left.as_fd()];
     match job::run(&METADATA, Some(cloud.argument()), streams, ground)
@@ -43,6 +38,5 @@ pub fn fetch(ground: &Ground, cloud: Cloud) -> Result<OwnedFd, ConfigStageError>
         (End::Code(EXIT_FOUND), _) => {}
         (_, reason) => return Err(ConfigStageError::AskCloud { source_name: cloud.source(), reason }),
     }
-    rustix::fs::seek(&left, SeekFrom::Start(0)).map_err(read)?;
-    carry(&left).map_err(read)
+    late::taken(&left).map_err(read)
 }

@@ -6,7 +6,7 @@
 //! agent can't be launched without a [`Clearance`](crate::clearance::Clearance), whose parts only stages can make.
 
 pub mod agent;
-mod carry;
+pub(crate) mod carry;
 pub mod config;
 mod config_error;
 pub mod control;
@@ -15,6 +15,7 @@ pub mod early;
 mod grow;
 mod metadata;
 pub mod network;
+pub(crate) mod plan;
 pub mod root;
 pub mod slots;
 mod stage;

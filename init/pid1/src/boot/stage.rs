@@ -54,6 +54,11 @@ impl Report {
         Self { outcome: StageOutcome::Running, note: ipc::cut(note) }
     }
 
+    /// The stage can't begin before the machine-config has come, which is still asked for: supervision goes on with it.
+    pub fn put_off() -> Self {
+        Self::running("waits for the machine-config")
+    }
+
     /// The stage did its work with less than it should have.
     pub fn degraded(note: &str) -> Self {
         Self { outcome: StageOutcome::Degraded, note: ipc::cut(note) }

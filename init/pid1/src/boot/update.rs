@@ -13,6 +13,11 @@ use std::os::fd::OwnedFd;
 
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    if node.late.is_expected() {
+        // Opened now: finding them allocates, and after the boot nothing may.
+        node.services.seed(seeds(ground.root()));
+        return Ok(Report::put_off());
+    }
     if node.rules.is_none() {
         return Ok(Report::done("none: the machine-config has no `update` section"));
     }

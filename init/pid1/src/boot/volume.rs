@@ -27,7 +27,7 @@ pub struct Volume {
     any_case: bool,
     /// The file on it.
     file: &'static CStr,
-    /// Whether a volume without that file is an error. Those of cloud-init may carry something else only.
+    /// Whether a volume without that file, or with an empty one, is an error. Those of cloud-init may carry something else only.
     file_required: bool,
     /// What it is called in messages.
     pub name: &'static str,
@@ -70,6 +70,7 @@ pub fn look() -> Result<Option<(&'static Volume, OwnedFd)>, ConfigStageError> {
     for (index, volume) in VOLUMES.iter().enumerate() {
         for (device, kind, _) in labelled.iter().filter(|(_, _, of)| *of == index) {
             match read(device, kind, volume.file) {
+                Ok(bytes) if !volume.file_required && is_blank(&bytes) => {}
                 Ok(bytes) => return Ok(Some((volume, bytes))),
                 Err(Errno::NOENT) if !volume.file_required => {}
                 Err(cause) => return Err(ConfigStageError::ReadConfig { source_name: volume.name, cause }),
@@ -83,6 +84,17 @@ impl Volume {
     fn is_labelled(&self, label: &[u8]) -> bool {
         label == self.label.as_bytes() || (self.any_case && label.eq_ignore_ascii_case(self.label.as_bytes()))
     }
+}
+
+/// Whether a document says nothing: hypervisors write an empty file, or a line's end, where their user gave none. What is
+/// longer than a first look is something.
+fn is_blank(bytes: &OwnedFd) -> bool {
+    let mut start = [0; 64];
+    rustix::io::pread(bytes, &mut start, 0).is_ok_and(|count| says_nothing(&start, count))
+}
+
+fn says_nothing(start: &[u8; 64], count: usize) -> bool {
+    count < start.len() && start[..count].trim_ascii().is_empty()
 }
 
 /// Copies one file of the volume on `device`.
@@ -131,6 +143,24 @@ mod tests {
     fn taken(start: &[u8]) -> Option<&'static str> {
         let (_, label) = volume::volume_label(start)?;
         VOLUMES.iter().find(|volume| volume.is_labelled(&label)).map(|volume| volume.name)
+    }
+
+    #[test]
+    fn a_file_of_nothing_is_as_if_it_were_not_there() {
+        let memory = |bytes: &[u8]| {
+            let memory = rustix::fs::memfd_create(c"test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            assert_eq!(rustix::io::write(&memory, bytes), Ok(bytes.len()));
+            memory
+        };
+        for nothing in [&b""[..], b"\n", b" \r\n\t\n"] {
+            assert!(is_blank(&memory(nothing)), "{nothing:?}");
+        }
+        for something in [&b"x"[..], b"\nx", b"\0", &[b' '; 64], &[b"\n".repeat(70), b"x".to_vec()].concat()]
+        {
+            assert!(!is_blank(&memory(something)), "{something:?}");
+        }
+        // Ours is made for this node alone: an empty one is a mistake, and named.
+        assert!(VOLUMES.iter().all(|volume| volume.file_required == (volume.label == "ASTROMESH")));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! that are due, the watchdog). Nothing here allocates, blocks, or reads a byte that came over the network. An answer
 //! that a service does not take is dropped.
 
+mod late;
 mod memory;
 mod power;
 pub(crate) mod services;
@@ -92,6 +93,7 @@ fn watch(ground: &Ground, node: &mut Node, signals: &OwnedFd, buttons: &Buttons)
         reap(node);
         restart_due(ground, node);
         node.jobs.kill_overdue(now);
+        node.late.turn(ground, now);
         if let Some(how) = judge(node, now) {
             return how;
         }
@@ -112,8 +114,8 @@ fn watch(ground: &Ground, node: &mut Node, signals: &OwnedFd, buttons: &Buttons)
         }
         begin_job(ground, node);
         let due =
-            [node.services.next_due(), node.trial.next_due(), node.jobs.next_due()].into_iter().flatten();
-        let until = due.chain([pet_at]).min().unwrap_or(pet_at);
+            [node.services.next_due(), node.trial.next_due(), node.jobs.next_due(), node.late.next_due()];
+        let until = due.into_iter().flatten().chain([pet_at]).min().unwrap_or(pet_at);
         wait(node, signals, buttons, until.saturating_duration_since(Instant::now()));
     }
 }
@@ -215,6 +217,9 @@ fn reap(node: &mut Node) {
             finish_job(node, work, &outcome);
             continue;
         }
+        if late::ended(node, pid, status) {
+            continue;
+        }
         if let Some(service) = node.services.ended(pid) {
             let name = service.name();
             match (status.exit_status(), status.terminating_signal()) {
@@ -237,6 +242,7 @@ fn reap(node: &mut Node) {
 /// Starts again what is due.
 fn restart_due(ground: &Ground, node: &mut Node) {
     for service in node.services.due() {
+        let again = node.services.was_started(service);
         let started = match service {
             Service::Net => node.services.start(Own::Net, ground),
             Service::Control => node.services.start(Own::Control, ground),
@@ -246,15 +252,29 @@ fn restart_due(ground: &Ground, node: &mut Node) {
                 Config::Maintenance(_) => continue,
             },
         };
-        node.services.count_restart(service);
+        if again {
+            node.services.count_restart(service);
+        }
         match started {
-            Ok(()) => log::info!("{} started again", service.name()),
+            Ok(()) if again => log::info!("{} started again", service.name()),
+            Ok(()) => begun(node, service),
             Err(error) => {
                 log::error!("{}: {error}", service.name());
                 node.services.put_off(service);
             }
         }
     }
+}
+
+/// Takes note that a service runs for the first time, because its machine-config came late. Those that say when they are
+/// ready end their record themselves.
+fn begun(node: &mut Node, service: Service) {
+    log::info!("{} started", service.name());
+    match service {
+        Service::Agent => node.timeline.finish("agent", Outcome::Done, "runtime started"),
+        Service::Update => node.timeline.finish("update", Outcome::Done, "service started"),
+        Service::Net | Service::Control => false,
+    };
 }
 
 /// Reads what a service says and does it; `Some` when it is a reason to stop.

@@ -220,6 +220,16 @@ impl Services {
         Ok(())
     }
 
+    /// Has a service started that never was, by who starts what is due.
+    pub fn begin(&mut self, which: Service) {
+        self.list[which as usize].restart_at = Some(Instant::now());
+    }
+
+    /// Whether a service was ever started.
+    pub fn was_started(&self, which: Service) -> bool {
+        self.list[which as usize].started_at.is_some()
+    }
+
     /// Takes note that a process ended: `Some` if it was a service, which is then due for a restart.
     pub fn ended(&mut self, pid: Pid) -> Option<Service> {
         let index = self.list.iter().position(|service| service.pid == Some(pid))?;

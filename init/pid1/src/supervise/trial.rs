@@ -65,6 +65,22 @@ impl Trial {
         }
     }
 
+    /// Takes the rules of a machine-config that came late: the time runs from here on, as if it had begun now.
+    pub fn follow(&mut self, rules: ipc::Trial) {
+        self.follow_at(rules, Instant::now());
+    }
+
+    fn follow_at(&mut self, rules: ipc::Trial, now: Instant) {
+        // Not begun: it begins with these.
+        if self.rules.is_none() {
+            return;
+        }
+        self.rules = Some(rules);
+        if self.deadline.is_some() {
+            self.deadline = Some(now + Duration::from_secs(rules.healthy_within_seconds.into()));
+        }
+    }
+
     /// Takes note of health, or of its end; `control` tells of every change.
     pub fn health(&mut self, healthy: bool) {
         self.health_at(healthy, Instant::now());
@@ -216,6 +232,22 @@ mod tests {
             assert_ne!(trial.due(clock.at(seconds)), Due::Reboot);
         }
         assert_eq!(blessings, MOST_BLESSINGS);
+    }
+
+    #[test]
+    fn rules_that_come_late_give_a_release_on_trial_their_own_time_and_nothing_to_one_that_is_kept() {
+        let (mut trial, clock) = on_trial();
+        let late = ipc::Trial { bless_after_seconds: 10, healthy_within_seconds: 100 };
+        trial.follow_at(late, clock.at(550));
+        assert_eq!(trial.due(clock.at(649)), Due::Nothing);
+        assert_eq!(trial.due(clock.at(650)), Due::Reboot);
+        trial.health_at(true, clock.at(600));
+        assert_eq!(trial.due(clock.at(610)), Due::Bless);
+        let mut kept = Trial::default();
+        kept.follow_at(late, clock.at(0));
+        kept.begin_at(Some(RULES), false, clock.at(0));
+        kept.follow_at(late, clock.at(1));
+        assert_eq!(kept.due(clock.at(100_000)), Due::Nothing);
     }
 
     #[test]
