@@ -16,6 +16,10 @@ pub const WORDS: &[(&str, &str)] = &[
     ),
     ("panic=-1", "a panic reboots at once, so that the boot loader counts the try; 0 would wait for ever"),
     (
+        "gpt",
+        "the kernel takes the backup partition table where the primary one is torn; without the word it finds no partition",
+    ),
+    (
         "quiet",
         "silences what starts and unpacks the kernel too; a serial line is slow, and a boot waits for it",
     ),
@@ -43,7 +47,7 @@ mod tests {
         let hash = RootHash::new([0xab; 32]);
         let line = command_line(&hash);
         let digits = "ab".repeat(32);
-        assert_eq!(line, format!("console=ttyS0 panic=-1 quiet loglevel=6 roothash={digits}"));
+        assert_eq!(line, format!("console=ttyS0 panic=-1 gpt quiet loglevel=6 roothash={digits}"));
         assert_eq!(parse(&line), Ok(hash));
     }
 

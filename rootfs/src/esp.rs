@@ -8,11 +8,13 @@
 //! older; with those three, half of the partition must still be free. [`make`] refuses an image that breaks this sum,
 //! since a partition can't be enlarged once a node is in the field.
 
+mod dots;
+
 use fatfs::{
     Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider, format_volume,
 };
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -120,17 +122,25 @@ fn write(device: &File, directories: &[&str], contents: &[(String, Vec<u8>)]) ->
         .volume_id(VOLUME_ID)
         .volume_label(*b"ESP        ");
     format_volume(device, options)?;
-    let volume = FileSystem::new(device, FsOptions::new().time_provider(&FIXED))?;
-    let root = volume.root_dir();
+    let open = || {
+        let mut device = device;
+        device.rewind()?;
+        FileSystem::new(device, FsOptions::new().time_provider(&FIXED))
+    };
+    let volume = open()?;
     for directory in directories {
-        root.create_dir(directory)?;
+        volume.root_dir().create_dir(directory)?;
     }
+    volume.unmount()?;
+    dots::mend(device, directories.len())?;
+    let volume = open()?;
     for (name, content) in contents {
-        let mut file = root.create_file(name)?;
+        let mut file = volume.root_dir().create_file(name)?;
         file.write_all(content)?;
         file.flush()?;
     }
-    drop(root);
+    // Counts the free clusters once, so that the number is written down.
+    volume.stats()?;
     volume.unmount()
 }
 
@@ -216,6 +226,43 @@ mod tests {
             let mut content = Vec::new();
             volume.root_dir().open_file(path).unwrap().read_to_end(&mut content).unwrap();
             assert_eq!(content.len(), length, "{path}");
+        }
+    }
+
+    /// Each directory's first entries, by their short names as they lie on the disk, with where they lead to.
+    fn beginnings(volume: &[u8]) -> Vec<[(String, u32); 2]> {
+        let half = |at: usize| u32::from(u16::from_le_bytes([volume[at], volume[at + 1]]));
+        let word = |at: usize| half(at) | half(at + 2) << 16;
+        let start = (half(14) + u32::from(volume[16]) * word(36)) * half(11);
+        let at = |cluster: u32| usize::try_from(start + (cluster - 2) * CLUSTER).unwrap();
+        let entry = |at: usize| {
+            let name = String::from_utf8_lossy(&volume[at..at + 11]).trim_end().to_owned();
+            (name, half(at + 26) | half(at + 20) << 16)
+        };
+        // The directories of these tests fit a cluster.
+        let below = |cluster: u32| {
+            let entries = (at(cluster)..at(cluster + 1)).step_by(32).take_while(|at| volume[*at] != 0);
+            let directories = entries.filter(|at| volume[*at] != 0xe5 && volume[at + 11] == 0x10);
+            let real = directories.filter(|at| volume[*at] != b'.').map(|at| entry(at).1);
+            real.collect::<Vec<_>>()
+        };
+        let mut open = below(word(44));
+        let mut found = Vec::new();
+        while let Some(cluster) = open.pop() {
+            found.push([entry(at(cluster)), entry(at(cluster) + 32)]);
+            open.extend(below(cluster));
+        }
+        found
+    }
+
+    #[test]
+    fn every_directory_begins_with_itself_and_its_parent() {
+        let (_dir, out) = built("astromesh_0.1.0.efi");
+        let found = beginnings(&fs::read(out).unwrap());
+        assert_eq!(found.len(), 5);
+        for [own, parent] in found {
+            assert_eq!((own.0.as_str(), parent.0.as_str()), (".", ".."));
+            assert!(parent.1 == 0 || parent.1 < own.1, "{own:?} {parent:?}");
         }
     }
 

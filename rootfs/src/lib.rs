@@ -13,6 +13,7 @@
 mod apt;
 pub mod audit;
 mod cache;
+pub mod check;
 mod closure;
 pub mod command_line;
 mod components;

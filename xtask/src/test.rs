@@ -130,7 +130,7 @@ const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["grow", "hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
     ("astromesh-oci", &["delta", "registry", "source"]),
-    ("astromesh-rootfs", &["documents", "launcher", "promises", "sbom", "sysupdate"]),
+    ("astromesh-rootfs", &["checkers", "documents", "launcher", "promises", "sbom", "sysupdate"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),
 ];
 

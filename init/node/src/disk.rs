@@ -5,6 +5,7 @@
 //! name the device. Where the primary table is damaged (power may have failed while it was written) the backup is read,
 //! as the kernel does.
 
+use crate::bounded_read::{self, ReadError};
 use astromesh_verity::{DeviceNumber, Gpt, SectorSize, Uuid, find};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
@@ -33,6 +34,13 @@ pub fn disks() -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
+}
+
+/// Whether the kernel has found partitions on a disk. It has read the table of each before anyone else does, so a disk that
+/// doesn't answer has none.
+pub fn has_partitions(disk: &str) -> bool {
+    let folder = Path::new("/sys/block").join(disk);
+    list(&folder).iter().any(|name| folder.join(name).join("partition").is_file())
 }
 
 /// A whole disk, with the bytes of both its partition tables.
@@ -100,33 +108,26 @@ pub fn by_number(disk: &str, number: u32) -> Option<Partition> {
     })
 }
 
-/// The first `length` bytes of a device; `None` when it is shorter or can't be read.
+/// The first `length` bytes of a device; `None` when it is shorter, can't be read or doesn't answer.
 pub fn read_start(device: &str, length: usize) -> Option<Vec<u8>> {
     read_at(device, 0, length)
 }
 
-/// `length` bytes of a device; `None` when they aren't all there or can't be read.
+/// `length` bytes of a device; `None` when they aren't all there, can't be read or don't come.
 fn read_at(device: &str, start: u64, length: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    fill(&open(device)?, start, &mut bytes)?;
-    Some(bytes)
+    match bounded_read::read_at(&open(device)?, start, length) {
+        Ok(bytes) => Some(bytes),
+        Err(ReadError::Wait) => {
+            log::warn!("{device}: {}; it is passed over", ReadError::Wait);
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// Opens a device to read from it.
 pub(crate) fn open(device: &str) -> Option<OwnedFd> {
     rustix::fs::open(device, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
-}
-
-/// Fills `bytes` with what begins at `start`; `None` when they aren't all there or can't be read.
-pub(crate) fn fill(file: &OwnedFd, start: u64, bytes: &mut [u8]) -> Option<()> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::io::pread(file, &mut bytes[filled..], start.checked_add(filled as u64)?) {
-            Ok(0) | Err(_) => return None,
-            Ok(count) => filled += count,
-        }
-    }
-    Some(())
 }
 
 fn list(directory: &Path) -> Vec<String> {

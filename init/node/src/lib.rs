@@ -9,6 +9,7 @@
 //!
 //! **Refuses** to do a service's work: what only one process needs belongs to that process's crate.
 
+pub mod bounded_read;
 pub mod clock;
 pub mod disk;
 pub mod durable;

@@ -130,7 +130,7 @@ fn volumes(ground: &Ground) -> Result<Option<Source>, ConfigStageError> {
     let longest = if on_a_cloud { DRIVE_APPEARS_ON_A_CLOUD_WITHIN } else { DRIVE_APPEARS_WITHIN };
     let deadline = Instant::now() + longest;
     loop {
-        if let Some((volume, bytes)) = volume::look()? {
+        if let Some((volume, bytes)) = volume::look(ground)? {
             return Ok(Some(Source { name: volume.name, wrapping: c"plain", bytes }));
         }
         if Instant::now() > deadline {

@@ -5,21 +5,25 @@
 //! that does not verify is never mounted; a block that turns out wrong later reboots the machine
 //! (`restart_on_corruption`).
 
+mod choice;
 pub mod proof;
 
 use super::stage::{Report, StageError};
 use crate::ground::Groundwork;
-use astromesh_node::disk;
+use astromesh_node::disk::{self, Disk};
 use astromesh_node::process::{PREFETCH, Process};
+use astromesh_node::view::STRICT;
 use astromesh_sys::spawn::{Spawn, spawn};
 use astromesh_verity::command_line::{self, CommandLineError};
 use astromesh_verity::superblock::SuperblockError;
 use astromesh_verity::{
-    Device, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device, partition_uuids,
+    Device, PartitionUuids, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Superblock, Uuid, VerityTable, device,
+    find, partition_uuids,
 };
+use choice::{Choice, choose, partition_in_variable};
 use proof::{VerifiedRoot, device_name};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -27,6 +31,10 @@ use std::time::{Duration, Instant};
 
 /// How long disks may take to appear; an emulated NVMe controller takes seconds.
 const DISKS_APPEAR_WITHIN: Duration = Duration::from_secs(30);
+
+/// The Boot Loader Interface's variable for the partition that the boot loader came from (systemd, "The Boot Loader
+/// Interface").
+const LOADER_PARTITION: &str = "/run/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +56,17 @@ pub enum RootError {
         data: Uuid,
         /// PARTUUID of the hash tree.
         tree: Uuid,
+    },
+    /// Two disks are as good as each other.
+    #[error(
+        "{disks} hold the release with root hash {hash}, and the boot loader's word doesn't tell which is the node's own; \
+         attach the node's own disk alone"
+    )]
+    ChooseDisk {
+        /// The hash.
+        hash: RootHash,
+        /// The disks.
+        disks: String,
     },
     /// The superblock can't be read.
     #[error("the verity superblock on {0} can't be read; the disk is damaged")]
@@ -126,30 +145,98 @@ fn cover_with_tree(target: &std::ffi::CStr, flags: MountFlags) -> Result<(), Err
     rustix::mount::mount_remount(target, MountFlags::BIND | flags, c"")
 }
 
+/// A disk that holds the release.
+struct Found {
+    disk: String,
+    data: disk::Partition,
+    tree: disk::Partition,
+    /// The PARTUUIDs of everything on it.
+    partitions: Vec<Uuid>,
+}
+
+/// What a disk is to a node that looks for its release.
+enum Look {
+    /// It holds the release.
+    Found(Found),
+    /// Its table says so, and the kernel is still making its partitions.
+    NotYet,
+    /// It is something else, or doesn't answer.
+    Other,
+}
+
+fn look_at(name: &str, wanted: &PartitionUuids) -> Look {
+    let Some(whole) = Disk::open(name) else { return Look::Other };
+    let Some(table) = whole.table() else { return Look::Other };
+    let data = table.find(ROOT_X86_64, wanted.root);
+    let (Some(data), Some(tree)) = (data, table.find(ROOT_X86_64_VERITY, wanted.verity)) else {
+        return Look::Other;
+    };
+    let kernels = |entry: find::Partition| disk::by_number(name, entry.number);
+    let (Some(data), Some(tree)) = (kernels(data), kernels(tree)) else { return Look::NotYet };
+    let partitions = table.partitions().map(|entry| entry.unique_guid).collect();
+    Look::Found(Found { disk: name.to_owned(), data, tree, partitions })
+}
+
+/// Waits until the partitions of the root are there, on a disk that is the node's own beyond doubt.
 fn wait_for_partitions(
     hash: &RootHash,
     work: &Groundwork,
 ) -> Result<(disk::Partition, disk::Partition), RootError> {
     let wanted = partition_uuids(hash);
+    let loader = partition_of_the_loader();
     let deadline = Instant::now() + DISKS_APPEAR_WITHIN;
+    // Those that were read to no avail once: what is on a disk doesn't change, and one that doesn't answer costs seconds.
+    let mut others = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     loop {
         for name in disk::disks() {
-            let found = (
-                disk::find(&name, |entry| entry.type_guid == ROOT_X86_64 && entry.unique_guid == wanted.root),
-                disk::find(&name, |entry| {
-                    entry.type_guid == ROOT_X86_64_VERITY && entry.unique_guid == wanted.verity
-                }),
-            );
-            if let (Some(data), Some(tree)) = found {
-                return Ok((data, tree));
+            let is_known = others.contains(&name) || found.iter().any(|found| found.disk == name);
+            // The kernel may find some yet.
+            if is_known || !disk::has_partitions(&name) {
+                continue;
             }
+            match look_at(&name, &wanted) {
+                Look::Found(disk) => found.push(disk),
+                Look::NotYet => {}
+                Look::Other => others.push(name),
+            }
+            work.pet();
         }
-        if Instant::now() > deadline {
-            return Err(RootError::FindPartitions { hash: *hash, data: wanted.root, tree: wanted.verity });
+        let is_last = Instant::now() > deadline;
+        let partitions: Vec<_> = found.iter().map(|found| found.partitions.clone()).collect();
+        match choose(&partitions, loader, is_last) {
+            Choice::Take(index) => {
+                let taken = found.swap_remove(index);
+                return Ok((taken.data, taken.tree));
+            }
+            Choice::Refuse => {
+                let names: Vec<_> = found.iter().map(|found| found.disk.as_str()).collect();
+                return Err(RootError::ChooseDisk { hash: *hash, disks: names.join(" and ") });
+            }
+            Choice::Wait if is_last => {
+                return Err(RootError::FindPartitions {
+                    hash: *hash,
+                    data: wanted.root,
+                    tree: wanted.verity,
+                });
+            }
+            Choice::Wait => {}
         }
         work.pet();
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The partition that the boot loader came from, by its own word; `None` where there was none, or no UEFI.
+fn partition_of_the_loader() -> Option<Uuid> {
+    // The folder is made for the job `slots`, which mounts the same there, in its own namespace.
+    let folder = c"/run/efivars";
+    mount(c"efivarfs", folder, c"efivarfs", MountFlags::RDONLY | STRICT, c"").ok()?;
+    let variable = std::fs::read(LOADER_PARTITION).ok();
+    if let Err(cause) = unmount(folder, UnmountFlags::DETACH) {
+        log::warn!("root: the firmware's variables stay mounted: {cause}");
+    }
+    partition_in_variable(&variable?)
 }
 
 /// Moves the kernel's trees into `/root` and makes it `/`. The initramfs stays below, holding this binary.

@@ -9,6 +9,7 @@
 
 use super::carry::carry;
 use super::config_error::ConfigStageError;
+use crate::ground::Ground;
 use astromesh_node::volume;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -58,11 +59,13 @@ const VOLUMES: [Volume; 3] = [
     },
 ];
 
-/// Looks once at every device that is there now. The file's bytes, and where they were.
-pub fn look() -> Result<Option<(&'static Volume, OwnedFd)>, ConfigStageError> {
+/// Looks once at every device that is there now. The file's bytes, and where they were. Each device may take seconds not to
+/// answer, so the watchdog sees every one of them.
+pub fn look(ground: &Ground) -> Result<Option<(&'static Volume, OwnedFd)>, ConfigStageError> {
     let labelled: Vec<_> = volume::devices()
         .into_iter()
         .filter_map(|device| {
+            ground.pet();
             let (kind, label) = volume::label_of(&device)?;
             Some((device, kind, VOLUMES.iter().position(|volume| volume.is_labelled(&label))?))
         })

@@ -10,7 +10,7 @@ use crate::late::News;
 use crate::node::Node;
 use crate::supervise::services::Service;
 use astromesh_proto::cloud::Cloud;
-use astromesh_proto::control::Outcome;
+use astromesh_proto::control::StageOutcome;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use core::fmt::Write as _;
 use heapless::String;
@@ -43,9 +43,9 @@ fn take(node: &mut Node, cloud: Cloud) {
                 // Fits: a host name has at most 64 bytes.
                 let _ = write!(note, "{}, machine-config from {}, late", plan.hostname, cloud.source());
                 log::info!("config: {note}");
-                node.timeline.finish("config", Outcome::Done, &note);
+                node.timeline.finish("config", StageOutcome::Done, &note);
                 let (began, waits) = (Moment::now(), ipc::cut("waiting for the runtime"));
-                node.timeline.push("healthy", began, Outcome::Running, waits);
+                node.timeline.push("healthy", began, StageOutcome::Running, waits);
             }
         },
     }
@@ -62,7 +62,7 @@ fn refuse(node: &mut Node, cloud: Cloud, why: &str) {
     let _ = write!(note, "machine-config from {}: ", cloud.source());
     let _ = why.chars().try_for_each(|character| note.push(character));
     log::error!("config: {note}");
-    node.timeline.finish("config", Outcome::Failed, &note);
+    node.timeline.finish("config", StageOutcome::Failed, &note);
     node.enter_maintenance(note);
 }
 
@@ -73,11 +73,11 @@ fn go_on(node: &mut Node) {
     if node.maintenance().is_none() {
         node.services.begin(Service::Agent);
     } else {
-        node.timeline.finish("agent", Outcome::Degraded, "not launched: maintenance mode");
+        node.timeline.finish("agent", StageOutcome::Degraded, "not launched: maintenance mode");
     }
     if node.rules.is_some() {
         node.services.begin(Service::Update);
     } else {
-        node.timeline.finish("update", Outcome::Done, "none: the machine-config has no `update` section");
+        node.timeline.finish("update", StageOutcome::Done, "none: the machine-config has no `update` section");
     }
 }

@@ -271,8 +271,8 @@ fn restart_due(ground: &Ground, node: &mut Node) {
 fn begun(node: &mut Node, service: Service) {
     log::info!("{} started", service.name());
     match service {
-        Service::Agent => node.timeline.finish("agent", Outcome::Done, "runtime started"),
-        Service::Update => node.timeline.finish("update", Outcome::Done, "service started"),
+        Service::Agent => node.timeline.finish("agent", StageOutcome::Done, "runtime started"),
+        Service::Update => node.timeline.finish("update", StageOutcome::Done, "service started"),
         Service::Net | Service::Control => false,
     };
 }

@@ -66,11 +66,11 @@ impl Trial {
     }
 
     /// Takes the rules of a machine-config that came late: the time runs from here on, as if it had begun now.
-    pub fn follow(&mut self, rules: ipc::Trial) {
+    pub fn follow(&mut self, rules: ipc::TrialRules) {
         self.follow_at(rules, Instant::now());
     }
 
-    fn follow_at(&mut self, rules: ipc::Trial, now: Instant) {
+    fn follow_at(&mut self, rules: ipc::TrialRules, now: Instant) {
         // Not begun: it begins with these.
         if self.rules.is_none() {
             return;
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn rules_that_come_late_give_a_release_on_trial_their_own_time_and_nothing_to_one_that_is_kept() {
         let (mut trial, clock) = on_trial();
-        let late = ipc::Trial { bless_after_seconds: 10, healthy_within_seconds: 100 };
+        let late = ipc::TrialRules { bless_after_seconds: 10, healthy_within_seconds: 100 };
         trial.follow_at(late, clock.at(550));
         assert_eq!(trial.due(clock.at(649)), Due::Nothing);
         assert_eq!(trial.due(clock.at(650)), Due::Reboot);
