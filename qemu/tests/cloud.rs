@@ -247,7 +247,7 @@ fn a_server_that_never_answers_is_given_up_in_bounded_time_and_heard_when_it_com
     assert_addressed(&node)?;
     assert!(status.services.iter().all(|service| service.restarts == 0), "{:?}", status.services);
     let boot = node.boot()?;
-    assert!(boot.iter().all(|stage| stage.outcome != Outcome::Running), "{boot:?}");
+    assert!(boot.iter().all(|stage| stage.outcome != StageOutcome::Running), "{boot:?}");
     assert!(boot.iter().any(|stage| stage.name == "config" && stage.note.ends_with(", late")), "{boot:?}");
     // PID 1 took the late document with what it had when the boot was over.
     let init = node.doctor()?.into_iter().find(|check| check.name == "init");

@@ -78,6 +78,10 @@ fn go_on(node: &mut Node) {
     if node.rules.is_some() {
         node.services.begin(Service::Update);
     } else {
-        node.timeline.finish("update", StageOutcome::Done, "none: the machine-config has no `update` section");
+        node.timeline.finish(
+            "update",
+            StageOutcome::Done,
+            "none: the machine-config has no `update` section",
+        );
     }
 }
