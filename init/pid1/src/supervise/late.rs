@@ -36,9 +36,10 @@ pub fn ended(node: &mut Node, pid: Pid, status: WaitStatus) -> bool {
 fn take(node: &mut Node, cloud: Cloud) {
     match plan::take(node) {
         None => refuse(node, cloud, "the config process left no plan; it is not used"),
-        Some(plan) => match &plan.maintenance {
-            Some(text) => refuse(node, cloud, text),
-            None => {
+        Some(plan) => {
+            if let Some(text) = &plan.maintenance {
+                refuse(node, cloud, text);
+            } else {
                 let mut note = String::<MAX_TEXT>::new();
                 // Fits: a host name has at most 64 bytes.
                 let _ = write!(note, "{}, machine-config from {}, late", plan.hostname, cloud.source());
@@ -47,7 +48,7 @@ fn take(node: &mut Node, cloud: Cloud) {
                 let (began, waits) = (Moment::now(), ipc::cut("waiting for the runtime"));
                 node.timeline.push("healthy", began, StageOutcome::Running, waits);
             }
-        },
+        }
     }
     if let Some(rules) = node.rules {
         node.trial.follow(rules);
