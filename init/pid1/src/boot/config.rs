@@ -14,10 +14,11 @@ use crate::clearance::Applied;
 use crate::ground::Ground;
 use crate::job::{self, End, Job};
 use crate::node::{Config, Node};
+use astromesh_node::clock::IMAGE_TIME;
 use astromesh_node::places::PLAN;
 use astromesh_node::process::{self, config_directories};
 use astromesh_proto::ipc::{self, MAX_MESSAGE, Plan};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,11 +55,14 @@ const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
 
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    node.clock_at_least(IMAGE_TIME, "this image");
     prepare().map_err(ConfigStageError::PrepareDirectory)?;
     let source = find(ground)?.ok_or(ConfigStageError::FindConfig)?;
     parse(ground, &source)?;
-    let Plan { hostname, maintenance, operator, trial } = read_plan().ok_or(ConfigStageError::ReadPlan)?;
+    let Plan { hostname, maintenance, operator, trial, not_before } =
+        read_plan(PLAN).ok_or(ConfigStageError::ReadPlan)?;
     (node.operator, node.rules) = (operator, trial);
+    node.clock_at_least(not_before, "the node's certificate");
     if !hostname.is_empty() {
         if let Err(cause) = rustix::system::sethostname(hostname.as_bytes()) {
             log::warn!("config: the host name stays as it is: {cause}");
@@ -177,9 +181,46 @@ fn parse(ground: &Ground, source: &Source) -> Result<(), ConfigStageError> {
     }
 }
 
-fn read_plan() -> Option<Plan> {
-    let file = open(PLAN).ok()?;
+/// The plan, from a folder that belongs to the process that has read a stranger's document: what lies there is opened only
+/// if it is a file, and never waited for.
+fn read_plan(path: &str) -> Option<Plan> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode);
+    if kind != FileType::RegularFile {
+        return None;
+    }
     let mut bytes = [0; MAX_MESSAGE + 1];
     let count = rustix::io::read(&file, &mut bytes).ok()?;
     ipc::decode(bytes.get(..count.min(MAX_MESSAGE))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, mknodat, symlinkat};
+
+    #[test]
+    fn a_plan_is_read_from_a_file_and_from_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("astromesh-plan-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let plan = Plan {
+            hostname: ipc::cut("node-1"),
+            maintenance: None,
+            operator: true,
+            trial: None,
+            not_before: 1_795_507_140,
+        };
+        let mut buffer = [0; MAX_MESSAGE];
+        std::fs::write(at("plan"), ipc::encode(&plan, &mut buffer).unwrap()).unwrap();
+        assert_eq!(read_plan(&at("plan")), Some(plan));
+        // A pipe would keep PID 1 until somebody writes to it, and a link leads wherever it likes.
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlinkat(at("plan"), CWD, at("link")).unwrap();
+        for name in ["pipe", "link", ".", "absent"] {
+            assert_eq!(read_plan(&at(name)), None, "{name}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
