@@ -1,6 +1,6 @@
 //! The build itself: unpack, configure, check, make; or a look-up when all that decides the bits is as it was.
 
-use crate::check;
+use crate::{check, pace};
 use astromesh_rootfs::lock::{DebianPackage, Purpose};
 use astromesh_rootfs::{Cache, CacheError, FetchError, fetch_debian, newest_debian, sha256_hex};
 use serde::Deserialize;
@@ -30,9 +30,6 @@ const RECIPE: u32 = 2;
 /// off makes an estimate a little off.
 const LINES: u64 = 2700;
 
-/// CPU seconds that the build took when it was measured, for the first estimate.
-const CPU_SECONDS: u64 = 1380;
-
 /// What is going on, for a progress display.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -44,8 +41,8 @@ pub enum Step {
         done: u64,
         /// Lines expected.
         total: u64,
-        /// What remains, by the speed so far.
-        remaining: Duration,
+        /// What remains, by the pace so far; `None` when there is none yet.
+        remaining: Option<Duration>,
     },
 }
 
@@ -157,17 +154,18 @@ pub(crate) fn newest(cache: &Cache, source: &Source, lock: &str) -> Result<Strin
 /// Builds the kernel, or finds it in the cache.
 pub fn build(cache: &Path, progress: &(dyn Fn(Step) + Sync)) -> Result<Kernel, BuildError> {
     let source = source()?;
+    let last = took_last(cache);
     let cache = Cache::open(cache)?;
     let compiler = output("gcc", Command::new("gcc").arg("--version"))?;
     let key = format!("{RECIPE}\n{}\n{}\n{compiler}", source.sha256, check::canonical(crate::FRAGMENT));
     let key = &sha256_hex(key.as_bytes())[..32];
     let dir = cache.directory::<BuildError>("kernels", key, |dir| {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let minutes = CPU_SECONDS.div_ceil(60 * jobs as u64);
-        progress(Step::Note(format!(
-            "building the kernel {}: about {minutes} min on {jobs} cores as fast as the one it was measured on",
-            source.version
-        )));
+        let expected = match last {
+            Some(seconds) => format!("the last one took {} min here", seconds.div_ceil(60)),
+            None => "how long it takes is said once a part of it is done".to_owned(),
+        };
+        progress(Step::Note(format!("building the kernel {} on {jobs} cores: {expected}", source.version)));
         let note = |text: &str| progress(Step::Note(text.to_owned()));
         let deb = fetch_debian(&cache, &source.suite, &source.package(), &note)?;
         let started = Instant::now();
@@ -182,6 +180,18 @@ pub fn build(cache: &Path, progress: &(dyn Fn(Step) + Sync)) -> Result<Kernel, B
         version: source.version,
         built_in: seconds.trim().parse().unwrap_or(0),
     })
+}
+
+/// How many seconds the newest kernel in the cache took to build.
+fn took_last(cache: &Path) -> Option<u64> {
+    let kernels = fs::read_dir(cache.join("kernels")).ok()?.flatten();
+    let (_, seconds) = kernels
+        .filter_map(|kernel| {
+            let path = kernel.path().join("seconds");
+            Some((fs::metadata(&path).ok()?.modified().ok()?, fs::read_to_string(path).ok()?))
+        })
+        .max()?;
+    seconds.trim().parse().ok()
 }
 
 fn make(
@@ -261,9 +271,11 @@ fn compile(command: &mut Command, progress: &(dyn Fn(Step) + Sync)) -> Result<()
         done += 1;
         if done % 10 == 0 {
             let total = LINES.max(done + 1);
-            let per_line = started.elapsed() / u32::try_from(done).unwrap_or(u32::MAX);
-            let remaining = per_line * u32::try_from(total - done).unwrap_or(0);
-            progress(Step::Compiling { done, total, remaining });
+            progress(Step::Compiling {
+                done,
+                total,
+                remaining: pace::remaining(done, total, started.elapsed()),
+            });
         }
     }
     let status = child.wait().map_err(start)?;
@@ -283,4 +295,25 @@ pub(crate) fn output(tool: &'static str, command: &mut Command) -> Result<String
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
     fs::write(path, bytes).map_err(|source| BuildError::Keep { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_newest_kernel_is_what_the_next_may_take() {
+        let cache = std::env::temp_dir().join(format!("astromesh-kernels-{}", std::process::id()));
+        assert_eq!(took_last(&cache), None);
+        let now = std::time::SystemTime::now();
+        for (name, seconds, age) in [("a", "471", 60), ("b", "1200\n", 10), ("c", "9", 3600)] {
+            let folder = cache.join("kernels").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            put(&folder.join("seconds"), seconds.as_bytes()).unwrap();
+            let file = fs::File::options().append(true).open(folder.join("seconds")).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        assert_eq!(took_last(&cache), Some(1200));
+        fs::remove_dir_all(&cache).unwrap();
+    }
 }

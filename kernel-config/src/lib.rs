@@ -11,6 +11,7 @@ pub mod build;
 pub mod check;
 pub mod hardening;
 mod inputs;
+mod pace;
 
 pub use build::{BuildError, HOST_PACKAGES, Kernel, Source, Step, build, newest_source, source};
 pub use inputs::{FRAGMENT, SOURCE_LOCK};

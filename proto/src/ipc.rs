@@ -34,10 +34,12 @@ pub enum ToInit {
         /// Why it does not.
         reason: String<MAX_TEXT>,
     },
-    /// Tell me what you know: answered by [`FromInit`] messages up to [`FromInit::End`].
+    /// Tell me what you know: answered by [`FromInit`] messages from [`FromInit::Node`] up to [`FromInit::End`].
     Ask {
         /// Whether to measure the memory of PID 1 and its services too, which takes a walk over their pages.
         memory: bool,
+        /// Number of the question, for the end of its answer.
+        number: u32,
     },
     /// Kill the agent runtime, which is then started again.
     RestartAgent,
@@ -84,6 +86,8 @@ pub enum FromInit {
         var_on_disk: bool,
         /// How often PID 1 allocated memory since the boot was over: it should never.
         allocations: u32,
+        /// Whether the machine's clock was so far behind that PID 1 had to set it.
+        clock_was_behind: bool,
     },
     /// One stage of the boot.
     Stage {
@@ -113,8 +117,11 @@ pub enum FromInit {
         /// Proportional set size in KiB; 0 likewise.
         pss_kib: u64,
     },
-    /// That was all.
-    End,
+    /// That was all, in answer to this question. A service that gave up on one and asks another gets both answers.
+    End {
+        /// Number of the question.
+        number: u32,
+    },
     /// Work on the slots has ended.
     Slots {
         /// What it was.
@@ -138,6 +145,9 @@ pub struct Plan {
     pub operator: bool,
     /// Whether the node may be updated, and how a new release is judged.
     pub trial: Option<TrialRules>,
+    /// The moment at which the node's certificate begins to be valid, in seconds since 1970: a clock before it is wrong. 0
+    /// when it is not known.
+    pub not_before: u64,
 }
 
 /// How a new release is judged.
@@ -203,6 +213,7 @@ mod tests {
             config_error: cut(&long),
             var_on_disk: true,
             allocations: u32::MAX,
+            clock_was_behind: true,
         };
         let slots = FromInit::Slots { work: SlotsWork::TakeDrive, done: false, reason: cut(&long) };
         for message in [stage, node, slots] {

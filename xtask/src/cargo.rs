@@ -22,3 +22,19 @@ pub fn status(command: &mut Command) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn astromeshctl_as_documented_carries_no_tables_of_lines() {
+        let read = |name| std::fs::read_to_string(project().join(name)).unwrap();
+        let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+        let desk = &manifest["profile"]["desk"];
+        assert_eq!((desk["strip"].as_bool(), desk["debug"].as_bool()), (Some(true), Some(false)));
+        let page = read("docs/operations.md");
+        assert!(page.contains("`cargo build --profile desk --package astromeshctl`"));
+        assert!(page.contains("`target/desk/astromeshctl`") && !page.contains("target/release"));
+    }
+}

@@ -36,10 +36,13 @@ impl Progress {
         }
     }
 
-    /// A long step is this far.
-    pub fn fraction(&self, what: &str, done: u64, total: u64, remaining: Duration) {
-        let minutes = remaining.as_secs().div_ceil(60);
-        let text = format!("{what}: {} %, about {minutes} min left", done * 100 / total.max(1));
+    /// A long step is this far, and needs so much longer if that is known.
+    pub fn fraction(&self, what: &str, done: u64, total: u64, remaining: Option<Duration>) {
+        let percent = format!("{what}: {} %", done * 100 / total.max(1));
+        let text = match remaining {
+            Some(remaining) => format!("{percent}, about {} min left", remaining.as_secs().div_ceil(60)),
+            None => percent,
+        };
         if let Some(bar) = &self.bar {
             if bar.length() != Some(total) {
                 bar.set_length(total);

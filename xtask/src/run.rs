@@ -1,19 +1,23 @@
 //! `cargo xtask run`: from source to an agent's answer.
 
+mod way_out;
+
 use crate::{cargo, deps, image};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use astromesh_proto::control::{Mode, Status};
 use astromesh_qemu::node::{self, Delivery, Node, Setup};
 use astromesh_qemu::provider::Provider;
 use astromesh_qemu::{Vm, relay_path};
 use astromeshctl::profile::{Overrides, Profile};
+use astromeshctl::terminal::clean;
 use clap::Args;
 use serde_json::json;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use way_out::WayOut;
 
 /// How long a clean power-off may take.
 const OFF_WITHIN: Duration = Duration::from_secs(60);
@@ -29,13 +33,14 @@ pub struct RunArguments {
     /// Boot with this machine-config instead of one made for the occasion; `--provider URL` opens a way out for it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "key_env"])]
     config: Option<PathBuf>,
-    /// Use a real provider: its base URL, as in <https://host/v1>. Opens a way out to that host alone
+    /// Use a real provider: its base URL, as in <https://host/v1> or <http://127.0.0.1:8080/v1>, where a server on this
+    /// machine may be. Opens a way out to that host alone
     #[arg(long, value_name = "URL")]
     provider: Option<String>,
     /// The provider's model
     #[arg(long, value_name = "NAME", requires = "provider")]
     model: Option<String>,
-    /// The environment variable that holds the provider's key
+    /// The environment variable that holds the provider's key; without it the provider needs none
     #[arg(long, value_name = "VAR", requires = "provider")]
     key_env: Option<String>,
     /// What to ask
@@ -57,13 +62,14 @@ pub fn once() -> Result<()> {
 
 /// The command.
 pub fn run(arguments: &RunArguments) -> Result<()> {
+    // First what may be wrong with the arguments: building takes longer.
+    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
+    let guest = Guest::prepare(arguments, &provider)?;
     deps::install()?;
     let image = image::build()?;
     cargo::build_relay()?;
     let relay = relay_path()?;
     let interrupted = interrupts()?;
-    let provider = Provider::start("throw-away-key", &[node::PROVIDER_NAME])?;
-    let guest = Guest::prepare(arguments, &provider)?;
 
     eprintln!("  booting; the guest's console follows\n");
     let network = guest.network(&relay, &provider);
@@ -95,8 +101,8 @@ struct Guest {
     setup: Option<Setup>,
     /// `--config`'s connection profile.
     file_profile: Option<PathBuf>,
-    /// Real provider: host, port.
-    way_out: Option<(String, u16)>,
+    /// To a real provider.
+    way_out: Option<WayOut>,
 }
 
 impl Guest {
@@ -104,26 +110,38 @@ impl Guest {
         if let Some(path) = &arguments.config {
             return Self::from_file(path, arguments.provider.as_deref());
         }
-        if arguments.provider.is_some() && (arguments.model.is_none() || arguments.key_env.is_none()) {
-            bail!("--provider needs --model NAME and --key-env VAR, or a --config FILE that says both");
+        if arguments.provider.is_some() && arguments.model.is_none() {
+            bail!("--provider needs --model NAME, or a --config FILE that says which");
         }
-        let mut way_out = None;
-        let setup = if let (Some(url), Some(model), Some(variable)) =
-            (&arguments.provider, &arguments.model, &arguments.key_env)
-        {
-            let key = std::env::var(variable)
-                .with_context(|| format!("--key-env {variable}: the variable is not set"))?;
-            let (host, port) = host_and_port(url)?;
-            let mut setup = Setup::new("", &key)?;
-            setup.config["network"]["hosts"] = json!({ &host: node::PROVIDER_INSIDE.ip() });
-            setup.config["agents"] = json!([node::agent("assistant", url, model)]);
-            setup.config["providers"][0]["endpoint"] = json!(url);
-            way_out = Some((host, port));
-            setup
-        } else {
-            Setup::new(provider.ca_pem(), "throw-away-key")?
+        let (mut way_out, mut authority) = (None, provider.ca_pem());
+        let key = match &arguments.key_env {
+            Some(variable) => std::env::var(variable)
+                .with_context(|| format!("--key-env {variable}: the variable is not set"))?,
+            None => "throw-away-key".to_owned(),
         };
+        if arguments.provider.is_some() {
+            authority = "";
+        }
+        let mut setup = Setup::new(authority, &key)?;
+        if let (Some(url), Some(model)) = (&arguments.provider, &arguments.model) {
+            let way = WayOut::to(url)?;
+            if let Some(name) = &way.name {
+                setup.config["network"]["hosts"] = json!({ name: node::PROVIDER_INSIDE.ip() });
+            }
+            setup.config["agents"] = json!([node::agent("assistant", &way.url, model)]);
+            setup.config["providers"][0]["endpoint"] = json!(&way.url);
+            if arguments.key_env.is_none() {
+                // A provider that needs no key, as most model servers on one's own machine.
+                if let Some(main) = setup.config["providers"][0].as_object_mut() {
+                    main.remove("apiKey");
+                }
+            }
+            way_out = Some(way);
+        }
         let config = serde_json::to_vec(&setup.config)?;
+        // Before it boots: the node would only say so in maintenance mode.
+        astromeshctl::validate::validate(&config)
+            .map_err(|error| anyhow!("no valid machine-config can be made of this: {error}"))?;
         Ok(Self { config, agent: "assistant".to_owned(), setup: Some(setup), file_profile: None, way_out })
     }
 
@@ -150,14 +168,9 @@ impl Guest {
                 parsed.runtime.listen
             );
         }
-        let way_out = provider.map(host_and_port).transpose()?;
-        if let Some((host, _)) = &way_out {
-            let inside = IpAddr::V4(*node::PROVIDER_INSIDE.ip());
-            if parsed.network.hosts.get(host) != Some(&inside) {
-                bail!(
-                    "the way out to {host} is at {inside} inside: say so in the machine-config's network.hosts"
-                );
-            }
+        let way_out = provider.map(WayOut::to).transpose()?;
+        if let Some(way) = &way_out {
+            way.must_be_in(&parsed)?;
         }
         Ok(Self { config, agent, setup: None, file_profile: Some(file_profile), way_out })
     }
@@ -165,10 +178,9 @@ impl Guest {
     fn network(&self, relay: &Path, provider: &Provider) -> astromesh_qemu::Nic {
         let network = node::network(relay);
         match &self.way_out {
-            Some((host, port)) => {
-                let inside = std::net::SocketAddrV4::new(*node::PROVIDER_INSIDE.ip(), *port);
-                eprintln!("  opening one way out: {host}:{port}");
-                network.reach_provider(inside, format!("{host}:{port}"))
+            Some(way) => {
+                eprintln!("  opening one way out, from {} inside to {}", way.inside(), way.target);
+                network.reach_provider(way.inside(), way.target.clone())
             }
             None => network.reach_loopback(node::PROVIDER_INSIDE, provider.port()),
         }
@@ -186,30 +198,16 @@ impl Guest {
     }
 }
 
-/// Host and port of an `https://` or `http://` URL.
-fn host_and_port(url: &str) -> Result<(String, u16)> {
-    let (rest, default) = url
-        .strip_prefix("https://")
-        .map(|rest| (rest, 443))
-        .or_else(|| url.strip_prefix("http://").map(|rest| (rest, 80)))
-        .context("--provider takes a URL that begins with https:// or http://")?;
-    let authority = rest.split('/').next().unwrap_or_default();
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().context("--provider: the port is not a number")?),
-        None => (authority, default),
-    };
-    if host.is_empty() || host.contains(['@', '[', '?', '#']) {
-        bail!("--provider takes a URL with a host name, as in https://host/v1");
-    }
-    Ok((host.to_owned(), port))
-}
-
 fn ask(node: &Node, guest: &Guest, question: &str, interrupted: &Interrupts) -> Result<()> {
-    let status = interrupted.unless(node, || node.wait_healthy().map_err(Into::into))?;
+    let settled = |status: &Status| status.healthy || status.mode == Mode::Maintenance;
+    let status = interrupted.unless(node, || {
+        Ok(node.wait_for("the node did not become healthy", node::HEALTHY_WITHIN, settled)?)
+    })?;
+    demand_healthy(&status)?;
     eprintln!("\n  healthy after {} ms: {}", status.uptime_ms, status.root_hash);
     eprintln!("  asking {}: {question}", guest.agent);
     let answer = interrupted.unless(node, || node.ask(&guest.agent, question).map_err(Into::into))?;
-    println!("\n{}\n", astromeshctl::terminal::clean(&answer));
+    println!("\n{}\n", clean(&answer));
     print!(
         "{}",
         astromeshctl::show::boot(
@@ -217,6 +215,12 @@ fn ask(node: &Node, guest: &Guest, question: &str, interrupted: &Interrupts) -> 
             astromeshctl::show::Look { colour: astromeshctl::terminal::wants_colour() }
         )
     );
+    Ok(())
+}
+
+/// A node in maintenance mode has no agent, and never gets one in this boot.
+fn demand_healthy(status: &Status) -> Result<()> {
+    ensure!(status.healthy, "the node is in maintenance mode, and no agent runs: {}", clean(&status.reason));
     Ok(())
 }
 
@@ -270,13 +274,49 @@ impl Interrupts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use astromesh_proto::machine_config::MachineConfig;
 
     #[test]
-    fn a_providers_host_and_port_are_read_from_its_url() {
-        assert_eq!(host_and_port("https://api.example/v1").unwrap(), ("api.example".to_owned(), 443));
-        assert_eq!(host_and_port("http://h:8080").unwrap(), ("h".to_owned(), 8080));
-        for wrong in ["api.example/v1", "https:///v1", "https://u@h/v1", "https://h:x/v1", "ftp://h"] {
-            assert!(host_and_port(wrong).is_err(), "{wrong}");
+    fn the_machine_config_of_each_kind_of_provider_is_valid_and_leads_its_way() {
+        let stand_in = Provider::start("throw-away-key", &[node::PROVIDER_NAME]).unwrap();
+        for url in ["https://api.example/v1", "http://127.0.0.1:8080/v1", "http://localhost:8080/v1"] {
+            let arguments = RunArguments {
+                once: true,
+                config: None,
+                provider: Some(url.to_owned()),
+                model: Some("m".to_owned()),
+                key_env: None,
+                question: QUESTION.to_owned(),
+            };
+            let guest = Guest::prepare(&arguments, &stand_in).unwrap();
+            let config = MachineConfig::parse(&guest.config).unwrap();
+            guest.way_out.unwrap().must_be_in(&config).unwrap();
+            assert!(config.providers[0].api_key.is_none());
+            // Twin: another way is refused with what to write.
+            let other = WayOut::to("http://127.0.0.1:1/v1").unwrap().must_be_in(&config).unwrap_err();
+            assert!(other.to_string().contains("http://10.0.2.100:1/v1"), "{other}");
         }
+    }
+
+    #[test]
+    fn a_node_in_maintenance_mode_ends_the_command_with_its_reason() {
+        let mut status = Status {
+            node: String::new(),
+            hostname: String::new(),
+            version: String::new(),
+            mode: Mode::Maintenance,
+            healthy: false,
+            reason: "network.hosts: expected a host name as key".to_owned(),
+            root_hash: String::new(),
+            uptime_ms: 0,
+            addresses: Vec::new(),
+            services: Vec::new(),
+            memory_total_kib: 0,
+            memory_available_kib: 0,
+        };
+        let error = demand_healthy(&status).unwrap_err().to_string();
+        assert!(error.contains("maintenance mode") && error.contains("network.hosts"), "{error}");
+        (status.mode, status.healthy) = (Mode::Running, true);
+        demand_healthy(&status).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use astromesh_node::job::Reason;
 use astromesh_node::places::PLAN;
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{self, Plan, TrialRules};
-use astromesh_proto::machine_config::{ConfigError, MachineConfig, smbios};
+use astromesh_proto::machine_config::{ConfigError, MachineConfig, Operator, not_before, smbios};
 use std::io::Read;
 use std::os::fd::AsFd;
 
@@ -51,8 +51,8 @@ fn carry_out() -> Result<(), String> {
     let document = match std::env::args().nth(1).as_deref() {
         Some("smbios") => match smbios::credential(&bytes) {
             Ok(Some(document)) => document,
-            Ok(None) => return finish(&maintenance("SMBIOS type 11 carries no machine-config", false)),
-            Err(error) => return finish(&maintenance(&error.to_string(), false)),
+            Ok(None) => return finish(&maintenance("SMBIOS type 11 carries no machine-config", None)),
+            Err(error) => return finish(&maintenance(&error.to_string(), None)),
         },
         _ => bytes,
     };
@@ -64,7 +64,8 @@ fn carry_out() -> Result<(), String> {
                     healthy_within_seconds: update.healthy_within_seconds,
                 });
                 let hostname = ipc::cut(&config.node.hostname);
-                finish(&Plan { hostname, maintenance: None, operator: true, trial })
+                let not_before = begin(&config.operator);
+                finish(&Plan { hostname, maintenance: None, operator: true, trial, not_before })
             }
             Err(error) => Err(error.to_string()),
         },
@@ -77,18 +78,29 @@ fn refuse(document: &[u8], error: &ConfigError) -> Result<(), String> {
     let text = error.short();
     log::error!("{text}");
     let operator = MachineConfig::salvage_operator(document);
-    let reachable = operator.is_some_and(|operator| match output::write_operator(&operator) {
+    let reachable = operator.filter(|operator| match output::write_operator(operator) {
         Ok(()) => true,
         Err(error) => {
             log::error!("{error}");
             false
         }
     });
-    finish(&maintenance(&text, reachable))
+    finish(&maintenance(&text, reachable.as_ref()))
 }
 
-fn maintenance(text: &str, operator: bool) -> Plan {
-    Plan { hostname: heapless::String::new(), maintenance: Some(ipc::cut(text)), operator, trial: None }
+fn maintenance(text: &str, operator: Option<&Operator>) -> Plan {
+    Plan {
+        hostname: heapless::String::new(),
+        maintenance: Some(ipc::cut(text)),
+        operator: operator.is_some(),
+        trial: None,
+        not_before: operator.map_or(0, begin),
+    }
+}
+
+/// When the node's certificate begins to be valid; 0 when that can't be read.
+fn begin(operator: &Operator) -> u64 {
+    not_before(&operator.certificate).unwrap_or(0)
 }
 
 fn finish(plan: &Plan) -> Result<(), String> {

@@ -1,19 +1,19 @@
 //! The doctor: every check is made now, of facts, and each says what to do when it is red.
 
+use crate::cut::{LONGEST_DETAIL, LONGEST_NAME, cut};
 use crate::shared::Shared;
 use crate::{health, http, status};
+use astromesh_node::clock::{IMAGE_TIME, time_of_day};
 use astromesh_proto::control::{Check, Mode};
 use astromesh_proto::ipc::FromInit;
 use serde_json::Value;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long a provider may take to accept a connection.
 const PROVIDER_WITHIN: Duration = Duration::from_secs(10);
 /// How long the runtime's own doctor may take: it asks every provider.
 const RUNTIME_WITHIN: Duration = Duration::from_secs(60);
-/// Before this moment (2026-01-01) no image of this line existed: an earlier clock is wrong.
-const NOT_BEFORE: u64 = 1_767_225_600;
 /// Least free share of `/var`, in percent.
 const LEAST_SPACE: u64 = 5;
 /// Least available share of memory, in percent.
@@ -25,7 +25,6 @@ const MOST_RUNTIME_CHECKS: usize = 256;
 pub fn examine(shared: &Shared) -> Vec<Check> {
     let mut checks = Vec::new();
     node(shared, &mut checks);
-    checks.push(clock(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())));
     checks.push(space());
     checks.push(memory());
     let config = shared.config.as_ref();
@@ -46,7 +45,8 @@ fn check(name: impl Into<String>, result: Result<String, String>, hint: &str) ->
     let detail = match result {
         Ok(detail) | Err(detail) => detail,
     };
-    Check { name: name.into(), ok, detail, hint: if ok { String::new() } else { hint.to_owned() } }
+    let (name, detail) = (cut(name.into(), LONGEST_NAME), cut(detail, LONGEST_DETAIL));
+    Check { name, ok, detail, hint: if ok { String::new() } else { hint.to_owned() } }
 }
 
 /// What PID 1 knows: root, watchdog, configuration, state.
@@ -67,6 +67,7 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
             config_error,
             var_on_disk,
             allocations,
+            clock_was_behind,
         } = message
         {
             let root = if root_verified {
@@ -85,6 +86,7 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
                 config,
                 "correct the machine-config (astromeshctl config validate) and reboot the node",
             ));
+            checks.push(clock(time_of_day(), clock_was_behind));
             let armed = if watchdog { Ok("armed".to_owned()) } else { Err("none".to_owned()) };
             checks.push(check("watchdog", armed, "give the machine a watchdog: a hang would not reset it"));
             let memory = if allocations == 0 {
@@ -107,11 +109,14 @@ fn node(shared: &Shared, checks: &mut Vec<Check>) {
     }
 }
 
-fn clock(now: u64) -> Check {
-    let result = if now >= NOT_BEFORE {
-        Ok(format!("{now} s since 1970"))
-    } else {
-        Err(format!("{now} s since 1970 is before this image was made"))
+/// By a clock that PID 1 had to set, certificates begin to be valid, and nothing more is known of it.
+fn clock(now: u64, was_behind: bool) -> Check {
+    let result = match (now >= IMAGE_TIME, was_behind) {
+        (true, false) => Ok(format!("{now} s since 1970")),
+        (true, true) => Err(format!(
+            "the machine's was wrong; the node goes on from a moment that has been: {now} s since 1970"
+        )),
+        (false, _) => Err(format!("{now} s since 1970 is before this image was made")),
     };
     check("clock", result, "set the machine's clock: certificates can't be verified by a wrong one")
 }
@@ -227,6 +232,7 @@ fn from_runtime(answer: &Value) -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use astromesh_proto::control::{MAX_RESPONSE, Response};
     use serde_json::json;
 
     #[test]
@@ -246,10 +252,25 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_room_for_every_check_however_wordy_the_runtime_is() {
+        let wordy = json!({"status": "\u{1f600}".repeat(5000), "message": "m".repeat(50_000)});
+        let states: serde_json::Map<_, _> =
+            (0..1000).map(|n| (format!("{n}{}", "n".repeat(1000)), wordy.clone())).collect();
+        let mut checks = from_runtime(&json!({"healthy": true, "checks": states}));
+        assert_eq!(checks.len(), MOST_RUNTIME_CHECKS + 1);
+        // The node's own, one for each of 64 agents and of 32 providers.
+        let red = || check("n".repeat(500), Err("d".repeat(5000)), &"h".repeat(110));
+        checks.extend(std::iter::repeat_with(red).take(12 + 64 + 32));
+        let frame = astromesh_proto::frame::encode_vec(&Response::Doctor(checks), MAX_RESPONSE);
+        assert!(frame.is_ok(), "{frame:?}");
+    }
+
+    #[test]
     fn a_clock_before_the_image_was_made_is_red() {
-        assert!(!clock(0).ok);
-        assert!(!clock(NOT_BEFORE - 1).ok);
-        assert!(clock(NOT_BEFORE).ok);
+        assert!(!clock(0, false).ok);
+        assert!(!clock(IMAGE_TIME - 1, false).ok);
+        assert!(clock(IMAGE_TIME, false).ok);
+        assert!(!clock(IMAGE_TIME, true).ok, "it had to be set");
     }
 
     #[test]

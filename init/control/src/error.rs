@@ -1,5 +1,7 @@
 //! Why the operator API can't be served, and why one connection of it ended.
 
+use astromesh_node::clock::time_of_day;
+use astromesh_proto::date::utc;
 use astromesh_proto::frame::FrameError;
 use rustls::pki_types::pem;
 use rustls::server::VerifierBuilderError;
@@ -54,6 +56,12 @@ pub enum ServeError {
     /// TLS can't begin.
     #[error(transparent)]
     SpeakTls(#[from] rustls::Error),
+    /// The client is none of the operators, or speaks another language.
+    #[error("{}", refusal(.0))]
+    Greet(rustls::Error),
+    /// The client was silent, or went away.
+    #[error("the handshake came to no end: {0}")]
+    AwaitClient(io::Error),
     /// Its request can't be read.
     #[error(transparent)]
     ReadRequest(#[from] FrameError<io::Error>),
@@ -66,4 +74,28 @@ pub enum ServeError {
     /// The answer can't be sent.
     #[error("the answer can't be sent: {0}")]
     SendAnswer(io::Error),
+}
+
+impl ServeError {
+    /// What an error of a handshake means: what TLS says of the client, or that there is none.
+    pub fn of_handshake(error: io::Error) -> Self {
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(cause) => Self::Greet(cause.clone()),
+            None => Self::AwaitClient(error),
+        }
+    }
+}
+
+/// Why a client is refused, for the log. A certificate is judged by this node's clock, so a wrong clock must be seen there.
+fn refusal(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. }
+            | Certificate::Expired
+            | Certificate::ExpiredContext { .. },
+        ) => format!("{error}; by the clock of this node it is {} UTC: is that right?", utc(time_of_day())),
+        other => other.to_string(),
+    }
 }

@@ -3,6 +3,7 @@
 //! The runtime's own `/v1/health` says "ok" with no agent at all, so it is asked, and then its list is compared with
 //! the declaration.
 
+use crate::cut::{LONGEST_REASON, cut};
 use crate::http;
 use crate::shared::Shared;
 use crate::verdict::Life;
@@ -61,7 +62,7 @@ fn examine(address: SocketAddr, declared: &[String]) -> Result<(), String> {
     }
     let agents = http::get(address, "/v1/agents", ANSWERS_WITHIN).map_err(|error| error.to_string())?;
     for (name, state) in loaded(&agents, declared) {
-        state.map_err(|reason| format!("agent {name} is not loaded: {reason}"))?;
+        state.map_err(|reason| cut(format!("agent {name} is not loaded: {reason}"), LONGEST_REASON))?;
     }
     Ok(())
 }

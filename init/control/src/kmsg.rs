@@ -1,6 +1,6 @@
 //! One record of `/dev/kmsg` as a log line: a pure function (Documentation/ABI/testing/dev-kmsg).
 
-use crate::ring::LONGEST_LINE;
+use crate::ring::text_of;
 use astromesh_node::process::{Kind, PROCESSES};
 use astromesh_proto::control::LogLine;
 
@@ -19,7 +19,7 @@ pub fn parse(record: &[u8]) -> Option<LogLine> {
     let at_us = fields.nth(1)?.parse().ok()?;
     let text = &record[end + 1..];
     let text = &text[..text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len())];
-    let text = String::from_utf8_lossy(&text[..text.len().min(LONGEST_LINE)]).into_owned();
+    let text = text_of(text);
     // Facility 0 is the kernel's own; no process can claim it.
     let service = (priority >> 3 != 0)
         .then(|| text.split_once(": ").filter(|(name, _)| is_source(name)))

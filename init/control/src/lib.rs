@@ -1,10 +1,13 @@
 //! The `control` service: the operator's API, the log ring, and the probe that decides whether the node is healthy.
 //!
 //! A few threads with a fixed ceiling, each doing blocking work with a time limit: one collects logs, one probes the
-//! runtime, one accepts, and each connection (at most [`serve::MOST_CONNECTIONS`]) has its own. It keeps no
+//! runtime, one accepts, and each connection has its own: at most [`serve::MOST_CONNECTIONS`] that are served, and some
+//! that wait at the [`door`]. It keeps no
 //! capability; what only PID 1 can know or do it asks PID 1 for. See docs/decisions/005-control-has-threads.md.
 
+mod cut;
 mod doctor;
+mod door;
 mod error;
 mod health;
 mod http;

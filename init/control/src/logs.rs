@@ -4,7 +4,7 @@
 //! but no faster than a console can take it: past [`PER_SECOND`] lines it is only in the ring.
 
 use crate::kmsg;
-use crate::ring::{LONGEST_LINE, Ring};
+use crate::ring::{LONGEST_LINE, Ring, text_of};
 use astromesh_node::clock::now_us;
 use astromesh_proto::control::LogLine;
 use rustix::event::{PollFd, PollFlags};
@@ -88,7 +88,7 @@ impl Lines {
     fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(String)) {
         for &byte in bytes {
             if byte == b'\n' || self.0.len() == LONGEST_LINE {
-                each(String::from_utf8_lossy(&self.0).into_owned());
+                each(text_of(&self.0));
                 self.0.clear();
             }
             if byte != b'\n' {
@@ -101,6 +101,8 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::LINES_AT_ONCE;
+    use astromesh_proto::control::{MAX_RESPONSE, Response};
 
     #[test]
     fn lines_come_whole_however_they_are_cut_and_never_longer_than_the_bound() {
@@ -113,6 +115,21 @@ mod tests {
         seen.clear();
         lines.feed(&[b'x'; LONGEST_LINE * 3], |line| seen.push(line));
         assert!(seen.iter().all(|line| line.len() == LONGEST_LINE));
+    }
+
+    #[test]
+    fn a_frame_of_lines_that_are_not_text_has_room_in_an_answer() {
+        let mut seen = Vec::new();
+        let not_text = [[0xff_u8; LONGEST_LINE], [0xc3; LONGEST_LINE]].concat().repeat(LINES_AT_ONCE);
+        Lines::default().feed(&not_text, |text| {
+            seen.push(LogLine { at_us: u64::MAX, source: "runtime".to_owned(), text });
+        });
+        let record = [b"30,712,2500000,-;".as_slice(), &[0xff; 4000]].concat();
+        seen.truncate(LINES_AT_ONCE - 1);
+        seen.push(kmsg::parse(&record).unwrap());
+        assert!(seen.iter().all(|line| line.text.len() <= LONGEST_LINE));
+        let frame = astromesh_proto::frame::encode_vec(&Response::Logs(seen), MAX_RESPONSE);
+        assert!(frame.is_ok(), "{frame:?}");
     }
 
     #[test]

@@ -65,6 +65,13 @@ impl Ring {
     }
 }
 
+/// Text of at most [`LONGEST_LINE`] bytes: what isn't UTF-8 is replaced, by more bytes than it had.
+pub fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    text.truncate(text.floor_char_boundary(LONGEST_LINE));
+    text
+}
+
 fn weight(line: &LogLine) -> usize {
     line.text.len() + line.source.len() + 48
 }

@@ -1,14 +1,19 @@
 //! The operator API's connections: TLS 1.3 with certificates on both sides, then one request.
 //!
-//! Who has no certificate of the operator's authority is refused in the handshake, before a byte of the protocol. A
-//! connection has a deadline; there are at most [`MOST_CONNECTIONS`], and one more is closed at once.
+//! Who has no certificate of the operator's authority is refused in the handshake, before a byte of the protocol, and waits
+//! for that apart from those who have one ([`crate::door`]). At most [`MOST_CONNECTIONS`] requests are served at a time, and
+//! one more is told so.
 
+#[cfg(test)]
+mod tests;
+
+use crate::door::{ASKS_WITHIN, Door, Place, Waiting, is_of_this_machine};
 use crate::error::{CertificatesError, ListenError, ServeError};
 use crate::shared::{STACK, Shared};
 use crate::{doctor, status, update};
 use astromesh_node::framed::Framed;
 use astromesh_proto::control::{ALPN, MAX_REQUEST, MAX_RESPONSE, Request, Response};
-use astromesh_proto::frame;
+use astromesh_proto::frame::{self, FrameError};
 use astromesh_proto::ipc::ToInit;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,21 +21,19 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-/// Most connections at one time.
+/// Most requests that are served at one time.
 pub const MOST_CONNECTIONS: usize = 8;
 /// How long one read or write may take.
 const STALLS_WITHIN: Duration = Duration::from_secs(10);
 /// How long an operator has to take the answer to an order that ends this process.
 const HANGS_UP_WITHIN: Duration = Duration::from_secs(2);
-/// How long a client has from its first byte to the end of its request.
-const ASKS_WITHIN: Duration = Duration::from_secs(15);
 /// Most log lines in one frame.
-const LINES_AT_ONCE: usize = 100;
+pub const LINES_AT_ONCE: usize = 100;
 
 /// Listens and serves, for as long as the service lives.
 pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
@@ -42,26 +45,41 @@ pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
     if let Err(error) = shared.pid1.tell(&ToInit::Ready) {
         log::warn!("{error}");
     }
-    let open = Arc::new(AtomicUsize::new(0));
+    accept(shared, &tls, &listener, is_of_this_machine)
+}
+
+/// Takes connections, but for those of clients of which `is_refused` holds.
+fn accept(
+    shared: &Arc<Shared>,
+    tls: &Arc<ServerConfig>,
+    listener: &TcpListener,
+    is_refused: fn(SocketAddr) -> bool,
+) -> ! {
+    let (door, served) = (Arc::new(Door::default()), Arc::new(AtomicUsize::new(0)));
     loop {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok((stream, client)) = listener.accept() else {
             // Out of descriptors: wait for some connection to end.
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        if open.fetch_add(1, Ordering::AcqRel) >= MOST_CONNECTIONS {
-            open.fetch_sub(1, Ordering::AcqRel);
+        if is_refused(client) {
+            door.refused(client, "it is on this machine, and operators never are");
             continue;
         }
-        let (shared, tls, counted) = (Arc::clone(shared), Arc::clone(&tls), Arc::clone(&open));
-        let started = std::thread::Builder::new().stack_size(STACK).spawn(move || {
-            // Errors are the client's to see; a log that anybody on the network can fill helps nobody.
-            let _ = serve(&shared, tls, stream);
-            counted.fetch_sub(1, Ordering::AcqRel);
-        });
-        if started.is_err() {
-            open.fetch_sub(1, Ordering::AcqRel);
+        // Those that were closed for others end as soon as they run; the next client waits for that in the kernel's queue.
+        while !door.has_room() {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        let Some(waiting) = door.admit(&stream) else { continue };
+        let (shared, tls, served, door) =
+            (Arc::clone(shared), Arc::clone(tls), Arc::clone(&served), Arc::clone(&door));
+        // Without a thread the connection is closed, and its claims are given back.
+        let _ = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            // Other errors are the client's to see.
+            if let Err(error @ ServeError::Greet(_)) = serve(&shared, tls, stream, waiting, &served) {
+                door.refused(client, &error.to_string());
+            }
+        });
     }
 }
 
@@ -85,11 +103,20 @@ fn server_config(ca: &str, certificate: &str, key: &str) -> Result<ServerConfig,
     Ok(config)
 }
 
-fn serve(shared: &Shared, tls: Arc<ServerConfig>, stream: TcpStream) -> Result<(), ServeError> {
+fn serve(
+    shared: &Shared,
+    tls: Arc<ServerConfig>,
+    stream: TcpStream,
+    waiting: Waiting,
+    served: &AtomicUsize,
+) -> Result<(), ServeError> {
     stream.set_write_timeout(Some(STALLS_WITHIN)).map_err(ServeError::LimitWaits)?;
     stream.set_nodelay(true).map_err(ServeError::LimitWaits)?;
     let deadline = Deadline { stream, until: std::time::Instant::now() + ASKS_WITHIN };
     let mut stream = StreamOwned::new(ServerConnection::new(tls)?, deadline);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).map_err(ServeError::of_handshake)?;
+    }
     let mut buffer = [0; MAX_REQUEST];
     let Some(request) = frame::read::<_, Request>(&mut Framed(&mut stream), &mut buffer)? else {
         return Ok(());
@@ -97,8 +124,14 @@ fn serve(shared: &Shared, tls: Arc<ServerConfig>, stream: TcpStream) -> Result<(
     if stream.conn.alpn_protocol() != Some(ALPN) {
         return Ok(());
     }
-    // From here on it is this side that speaks.
+    // From here on it is this side that speaks, to an operator.
     stream.sock.until += Duration::from_secs(365 * 24 * 3600);
+    let Some(_place) = Place::take(served, MOST_CONNECTIONS) else {
+        let text = format!("{MOST_CONNECTIONS} requests are being served; end one (a followed log?)");
+        send(&mut stream, &Response::Refused(text))?;
+        return hang_up(&mut stream);
+    };
+    drop(waiting);
     match request {
         Request::Logs { lines, follow } => logs(shared, &mut stream, lines, follow)?,
         Request::Update(request) => {
@@ -115,9 +148,12 @@ fn serve(shared: &Shared, tls: Arc<ServerConfig>, stream: TcpStream) -> Result<(
             send(&mut stream, &response)?;
         }
     }
+    hang_up(&mut stream)
+}
+
+fn hang_up(stream: &mut StreamOwned<ServerConnection, Deadline>) -> Result<(), ServeError> {
     stream.conn.send_close_notify();
-    stream.flush().map_err(ServeError::SendAnswer)?;
-    Ok(())
+    stream.flush().map_err(ServeError::SendAnswer)
 }
 
 /// Answers, waits until the operator has hung up (but not for long), and has it done; also when he is gone already: he
@@ -172,7 +208,14 @@ fn logs(shared: &Shared, stream: &mut impl Write, lines: u32, follow: bool) -> R
 }
 
 fn send(stream: &mut impl Write, response: &Response) -> Result<(), ServeError> {
-    let bytes = frame::encode_vec(response, MAX_RESPONSE)?;
+    let bytes = match frame::encode_vec(response, MAX_RESPONSE) {
+        // Its texts are cut so that this never is; should it be, the operator is told.
+        Err(FrameError::TooLong { length, .. }) => {
+            let text = format!("the answer has {length} bytes, and at most {MAX_RESPONSE} may be sent");
+            frame::encode_vec(&Response::Refused(text), MAX_RESPONSE)?
+        }
+        encoded => encoded?,
+    };
     stream.write_all(&bytes).map_err(ServeError::SendAnswer)?;
     stream.flush().map_err(ServeError::SendAnswer)?;
     Ok(())

@@ -1,5 +1,6 @@
 //! Who the node is and how it is, put together from PID 1, the kernel and the last probe.
 
+use crate::cut::{LONGEST_REASON, cut};
 use crate::shared::Shared;
 use crate::verdict::Life;
 use astromesh_node::ipc_client::Pid1Error;
@@ -13,6 +14,9 @@ use std::fs;
 fn version() -> String {
     running_version().map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |version| version.to_string())
 }
+
+/// Most addresses that are told: a link that hears many routers has no end of them.
+const MOST_ADDRESSES: usize = 64;
 
 /// The status.
 pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
@@ -36,7 +40,7 @@ pub fn status(shared: &Shared) -> Result<Status, Pid1Error> {
             status.healthy = true;
             "health holds".clone_into(&mut status.reason);
         }
-        Err(reason) => status.reason = reason,
+        Err(reason) => status.reason = cut(reason, LONGEST_REASON),
     }
     for message in messages {
         match message {
@@ -102,6 +106,7 @@ fn addresses() -> Vec<String> {
     let mut found = local_addresses(&routes);
     let six = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     found.extend(six.lines().filter_map(address_6));
+    found.truncate(MOST_ADDRESSES);
     found
 }
 

@@ -305,7 +305,7 @@ pub static PROCESSES: [Process; 10] = [
             limits: &[Limit {
                 file: c"pids.max",
                 value: "32",
-                why: "three threads and one for each of 8 connections; more than twice that is a fault",
+                why: "three threads, one for each of 8 requests, 16 for clients that have not asked yet",
             }],
         }),
         namespaces: Namespaces::MACHINE,

@@ -8,6 +8,7 @@ use crate::jobs::Jobs;
 use crate::late::Late;
 use crate::supervise::services::Services;
 use crate::supervise::trial::Trial;
+use astromesh_node::clock;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use heapless::String;
 
@@ -17,6 +18,8 @@ pub struct Node {
     pub timeline: Timeline,
     /// Whether `/var` outlives this boot.
     pub var_on_disk: bool,
+    /// Whether the machine's clock was behind a moment that must have been, and was set.
+    pub clock_was_behind: bool,
     /// What the machine-config says.
     pub config: Config,
     /// Whether an operator is known, who may use the control API.
@@ -49,6 +52,7 @@ impl Node {
         Self {
             timeline,
             var_on_disk: false,
+            clock_was_behind: false,
             config: Config::Maintenance(ipc::cut("no machine-config has been read yet")),
             operator: false,
             rules: None,
@@ -62,6 +66,21 @@ impl Node {
     /// Gives up the machine-config, for this reason.
     pub fn enter_maintenance(&mut self, why: String<MAX_TEXT>) {
         self.config = Config::Maintenance(why);
+    }
+
+    /// Sees to it that the time of day isn't before a moment that has been, in seconds since 1970: certificates and expiries
+    /// are checked by it.
+    pub fn clock_at_least(&mut self, moment: u64, what: &str) {
+        match clock::at_least(moment) {
+            Ok(None) => {}
+            Ok(Some(was)) => {
+                self.clock_was_behind = true;
+                log::warn!(
+                    "the machine's clock is wrong: it said {was} s since 1970, {what} is of {moment}; set to that"
+                );
+            }
+            Err(cause) => log::error!("the machine's clock is wrong and can't be set: {cause}"),
+        }
     }
 
     /// Why the node is in maintenance mode, if it is.

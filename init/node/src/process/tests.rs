@@ -91,7 +91,7 @@ fn nobody_may_say_that_a_release_is_blessed_and_jobs_and_the_agent_say_nothing()
     assert_eq!(saying(&ToInit::Reboot), ["control", "update"]);
     assert_eq!(saying(&ToInit::Poweroff), ["control"]);
     assert_eq!(saying(&ToInit::RestartAgent), ["control"]);
-    assert_eq!(saying(&ToInit::Ask { memory: true }), ["control"]);
+    assert_eq!(saying(&ToInit::Ask { memory: true, number: 1 }), ["control"]);
     let health = ToInit::Health { healthy: true, reason: heapless::String::new() };
     assert_eq!(saying(&health), ["control"]);
 }

@@ -14,6 +14,7 @@ use crate::ground::Ground;
 use crate::job::{self, End};
 use crate::late::CONFIG;
 use crate::node::Node;
+use astromesh_node::clock::IMAGE_TIME;
 use astromesh_node::process::{self, config_directories};
 use astromesh_proto::ipc::{self, Plan};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -50,6 +51,7 @@ const SOURCES: &[Look] = &[smbios, fw_cfg, volumes, cloud];
 
 /// The stage.
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
+    node.clock_at_least(IMAGE_TIME, "this image");
     prepare().map_err(ConfigStageError::PrepareDirectory)?;
     let source = match find(ground) {
         Err(error @ (ConfigStageError::AskCloud { .. } | ConfigStageError::StartMetadata(_))) => {

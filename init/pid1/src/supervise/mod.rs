@@ -90,22 +90,16 @@ fn watch(ground: &Ground, node: &mut Node, signals: &OwnedFd, buttons: &Buttons)
             ground.pet();
             pet_at = now + Duration::from_secs(PET_SECONDS);
         }
-        reap(node);
+        let taken = Taken::all(signals);
+        let all_reaped = reap(node, &taken);
         restart_due(ground, node);
         node.jobs.kill_overdue(now);
         node.late.turn(ground, now);
         if let Some(how) = judge(node, now) {
             return how;
         }
-        if let Some(how) = buttons.pressed() {
+        if let Some(how) = buttons.pressed().or(taken.how) {
             return how;
-        }
-        while let Some(signal) = signals::next(signals) {
-            match signal {
-                libc::SIGTERM | libc::SIGPWR => return How::PowerOff,
-                libc::SIGINT => return How::Reboot,
-                _ => {}
-            }
         }
         for service in Service::ALL {
             if let Some(how) = serve(ground, node, service) {
@@ -115,8 +109,31 @@ fn watch(ground: &Ground, node: &mut Node, signals: &OwnedFd, buttons: &Buttons)
         begin_job(ground, node);
         let due =
             [node.services.next_due(), node.trial.next_due(), node.jobs.next_due(), node.late.next_due()];
-        let until = due.into_iter().flatten().chain([pet_at]).min().unwrap_or(pet_at);
+        let due = due.into_iter().flatten().chain([pet_at]).min().unwrap_or(pet_at);
+        // Who is left to be reaped has no signal any more that would wake us.
+        let until = if all_reaped { due } else { now };
         wait(node, signals, buttons, until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The signals that were pending, taken. Children are reaped after that and never before: a child that ends in between has
+/// sent its signal already, and nothing would wake us for it.
+struct Taken {
+    /// The machine is to stop, and how.
+    how: Option<How>,
+}
+
+impl Taken {
+    fn all(signals: &OwnedFd) -> Self {
+        let mut how = None;
+        while let Some(signal) = signals::next(signals) {
+            match signal {
+                libc::SIGTERM | libc::SIGPWR => how = how.or(Some(How::PowerOff)),
+                libc::SIGINT => how = how.or(Some(How::Reboot)),
+                _ => {}
+            }
+        }
+        Self { how }
     }
 }
 
@@ -208,11 +225,11 @@ fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::JobOutcome) {
     }
 }
 
-/// Takes the ends of processes: of services, and of every orphan of the machine.
-fn reap(node: &mut Node) {
-    // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog; SIGCHLD stays pending.
+/// Takes the ends of processes: of services, and of every orphan of the machine; whether that were all.
+fn reap(node: &mut Node, _: &Taken) -> bool {
+    // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog.
     for _ in 0..AT_ONCE * 16 {
-        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return };
+        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return true };
         if let Some((work, outcome)) = node.jobs.ended(pid, status) {
             finish_job(node, work, &outcome);
             continue;
@@ -237,6 +254,7 @@ fn reap(node: &mut Node) {
             }
         }
     }
+    false
 }
 
 /// Starts again what is due.
@@ -321,7 +339,7 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
                 log::warn!("health: {reason}");
             }
         }
-        (Service::Control, ToInit::Ask { memory }) => answer(ground, node, memory),
+        (Service::Control, ToInit::Ask { memory, number }) => answer(ground, node, memory, number),
         (Service::Control, ToInit::RestartAgent) => {
             log::warn!("the operator ends the agent");
             node.services.kill_agent();
@@ -340,7 +358,7 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
 }
 
 /// Tells `control` all there is to know; what it does not take at once is dropped.
-fn answer(ground: &Ground, node: &Node, memory: bool) {
+fn answer(ground: &Ground, node: &Node, memory: bool, number: u32) {
     let Some(socket) = node.services.socket(Service::Control) else { return };
     let status = Device::status(&device_name());
     let (hash, verified) = match &status {
@@ -360,12 +378,13 @@ fn answer(ground: &Ground, node: &Node, memory: bool) {
         config_error: node.maintenance().cloned().unwrap_or_default(),
         var_on_disk: node.var_on_disk,
         allocations: heap::allocations_since_sealed(),
+        clock_was_behind: node.clock_was_behind,
     };
     send(socket, &about);
     for message in node.timeline.messages().chain(node.services.messages(memory)) {
         send(socket, &message);
     }
-    send(socket, &FromInit::End);
+    send(socket, &FromInit::End { number });
 }
 
 fn send(socket: &OwnedFd, message: &FromInit) {
@@ -387,8 +406,7 @@ fn stop(ground: &Ground, node: &mut Node, signals: &OwnedFd, how: How) -> ! {
     while node.services.any_running() && Instant::now() < deadline {
         let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         let _ = rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(&timeout));
-        while signals::next(signals).is_some() {}
-        reap(node);
+        reap(node, &Taken::all(signals));
         node.services.stop_restarting();
         ground.pet();
     }
