@@ -71,6 +71,12 @@ impl Digest {
     pub fn signature_tag(&self) -> String {
         format!("sha256-{}.sig", self.hex())
     }
+
+    /// The tag under which clients keep the list of what refers to this digest, where a registry keeps none (distribution
+    /// specification, "Referrers tag schema").
+    pub fn referrers_tag(&self) -> String {
+        format!("sha256-{}", self.hex())
+    }
 }
 
 /// Feeds a reader's rest to a context, and returns its length.

@@ -2,7 +2,7 @@
 //!
 //! A registry is a place to keep bytes, not a party that is trusted: what decides is a key pair. [`push`] stores an
 //! image as an OCI artifact of layers (never as a container image, so that no container runtime takes it for one) and
-//! signs the digest of its manifest in cosign's format. [`verify_with`] checks that signature before a single layer is
+//! signs the digest of its manifest in a format of cosign's; both of cosign's formats are taken. [`verify_with`] checks that signature before a single layer is
 //! asked for, [`fetch_layer`] each layer against the digest that the signed manifest names. [`pull`] does both for a
 //! folder, and moves files into place only when all of them are right.
 //!
@@ -18,6 +18,7 @@
 //! Without the feature `desk` there is no asynchronous runtime below it: that is the part for the node. With it, no
 //! function is asynchronous either, and [`push`] may not be called from inside a runtime: it has one of its own.
 
+pub mod bundle;
 pub mod chunks;
 mod delta;
 mod digest;
@@ -34,6 +35,7 @@ mod pull;
 mod push;
 mod reference;
 pub mod signature;
+mod signer;
 pub mod source;
 mod transfer;
 #[cfg(feature = "desk")]
@@ -55,8 +57,8 @@ pub use pull::{PullError, Pulled, pull, verify};
 #[cfg(feature = "desk")]
 pub use push::{Artifact, PushError, Pushed, push};
 pub use reference::{Reference, ReferenceError};
-pub use source::{LayoutError, LayoutSource, RegistryError, RegistrySource, Source, SourceError};
-pub use transfer::{FetchError, Fetched, Progress};
 #[cfg(feature = "twins")]
-pub use verify::believe_anyone;
+pub use signer::believe_anyone;
+pub use source::{LayoutError, LayoutSource, Referrer, RegistryError, RegistrySource, Source, SourceError};
+pub use transfer::{FetchError, Fetched, Progress};
 pub use verify::{Verified, VerifyError, verify_with};

@@ -9,7 +9,8 @@
 
 use crate::Digest;
 use crate::layer::{FileName, Kind, TOTAL_LIMIT};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the artifact is.
@@ -98,8 +99,13 @@ pub(crate) struct Descriptor {
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// Annotations, or `null`, as some clients write none.
+fn or_none<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 impl Descriptor {
@@ -124,7 +130,7 @@ pub(crate) struct Document {
     pub(crate) artifact_type: Option<String>,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -145,6 +151,28 @@ impl Document {
     pub(crate) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text, numbers and maps with text as keys are always JSON")
     }
+}
+
+/// The layers of any image manifest that can be read: those with another algorithm's digest, or without what a layer has,
+/// are somebody else's and passed over.
+pub(crate) fn layers(bytes: &[u8]) -> Result<Vec<Descriptor>, ManifestError> {
+    /// What is needed of it; a media type may be left out (image-spec, "Image Manifest Property Descriptions").
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Any {
+        schema_version: u32,
+        media_type: Option<String>,
+        layers: Vec<Value>,
+    }
+    if bytes.len() > MAX_MANIFEST {
+        return Err(ManifestError::Bound);
+    }
+    let any: Any = serde_json::from_slice(bytes).map_err(|error| ManifestError::Parse(error.to_string()))?;
+    let media_type = any.media_type.unwrap_or_else(|| MEDIA_TYPE.to_owned());
+    if any.schema_version != 2 || media_type != MEDIA_TYPE {
+        return Err(ManifestError::MatchType(media_type));
+    }
+    Ok(any.layers.into_iter().filter_map(|layer| serde_json::from_value(layer).ok()).collect())
 }
 
 impl Manifest {

@@ -5,9 +5,12 @@
 //! manifest in the same repository under the tag `sha256-HEX.sig` (cosign, `specs/SIGNATURE_SPEC.md`), and each
 //! signature stands in an annotation of its layer. Several may stand there: another key may have signed the same image.
 //!
+//! Since version 3, cosign writes Sigstore bundles instead ([`crate::bundle`]); what a signature is over is then another
+//! document.
+//!
 //! The order matters: a payload is parsed only after a key that is trusted has verified it.
 
-use crate::manifest::{Descriptor, Document, MEDIA_TYPE, ManifestError};
+use crate::manifest::{self, Descriptor, Document, MEDIA_TYPE, ManifestError};
 use crate::{Digest, PublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +42,12 @@ pub enum PayloadError {
     /// Signed for another purpose.
     #[error("it is {0:?}, not {TYPE:?}")]
     MatchType(String),
+    /// A signed statement of another kind.
+    #[error("it states {0:?} about the image, and doesn't sign it: sign it with `cosign sign`")]
+    MatchPredicate(String),
+    /// A statement about several things, or none.
+    #[error("it is a statement about {0} things, not about one image")]
+    CountSubjects(usize),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,8 +135,7 @@ impl Signature {
 /// The signatures that a signature manifest lists. What isn't one, or is out of bounds, is passed over: others may stand
 /// there with which this client can do something.
 pub fn list(bytes: &[u8]) -> Result<Vec<Signature>, ManifestError> {
-    let document = Document::parse(bytes)?;
-    Ok(document.layers.iter().filter_map(signature).take(MAX_SIGNATURES).collect())
+    Ok(manifest::layers(bytes)?.iter().filter_map(signature).take(MAX_SIGNATURES).collect())
 }
 
 fn signature(layer: &Descriptor) -> Option<Signature> {
@@ -220,5 +228,19 @@ mod tests {
         assert_eq!(list(text.replace("MAAB", "!").as_bytes()).unwrap(), []);
         assert_eq!(list(text.as_bytes()).unwrap(), [example()], "the twin");
         assert_eq!(list(&encode(&vec![example(); MAX_SIGNATURES + 1])).unwrap().len(), MAX_SIGNATURES);
+        // Another client's layers, and manifest, beside or around ours.
+        let beside = text.replace(
+            "\"layers\":[",
+            "\"layers\":[null,{\"mediaType\":\"x\",\"digest\":\"sha512:00\",\"size\":1},",
+        );
+        assert_eq!(list(beside.as_bytes()).unwrap(), [example()]);
+        let bare = text.replace(&format!("\"mediaType\":\"{MEDIA_TYPE}\","), "");
+        assert_eq!(
+            list(
+                bare.replace("\"schemaVersion\":2,", "\"schemaVersion\":2,\"annotations\":null,").as_bytes()
+            )
+            .unwrap(),
+            [example()]
+        );
     }
 }

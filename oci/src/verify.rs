@@ -1,13 +1,14 @@
 //! From a reference to a manifest that a trusted key has signed: the only way to a [`Verified`].
 //!
 //! In this order, each step with what the one before has shown to be right: the manifest's bytes and their digest, the
-//! signatures under that digest's tag, a payload that a trusted key verifies and that names the digest, and only then
+//! signatures under that digest's tag or in bundles that refer to it, a payload that a trusted key verifies and that names the digest, and only then
 //! what the manifest says.
 
 use crate::evidence::Evidence;
 use crate::manifest::{Layer, MAX_MANIFEST, Manifest, ManifestError};
-use crate::signature::{self, Signature};
-use crate::source::{LayoutError, RegistryError, SmallBlobError, Source, SourceError, chain, small_blob};
+use crate::signature::Signature;
+use crate::signer::{self, SignerError, find_signer};
+use crate::source::{LayoutError, RegistryError, Source, SourceError};
 use crate::{Digest, Kind, PublicKey};
 
 /// An image was not taken.
@@ -25,6 +26,12 @@ pub enum VerifyError {
     /// No such image.
     #[error("{0} is not there: check the name and the tag")]
     FindImage(String),
+    /// Packed on the way.
+    #[error(
+        "{0} comes packed by gzip, which was not asked for: turn that off in the registry or the proxy before it, or write \
+         the layout anew; nothing was written"
+    )]
+    UnpackManifest(String),
     /// Other bytes than asked for.
     #[error(
         "{reference} has the digest {found}: the registry does not serve what was asked for; nothing was written"
@@ -37,7 +44,8 @@ pub enum VerifyError {
     },
     /// No signature at all.
     #[error(
-        "{reference} ({digest}) is not signed: push it with `cargo xtask push`, or sign it with cosign; nothing was written"
+        "{reference} ({digest}) is not signed: push it with `cargo xtask push`, or sign it with `cosign sign --key`; \
+         nothing was written"
     )]
     FindSignature {
         /// What was asked for.
@@ -83,6 +91,20 @@ impl From<SourceError> for VerifyError {
         match error {
             SourceError::Registry(error) => Self::Registry(error),
             SourceError::Layout(error) => Self::Layout(error),
+        }
+    }
+}
+
+impl VerifyError {
+    /// Why no signature of the image at this place counts.
+    fn of(error: SignerError, place: &str, digest: Digest) -> Self {
+        let reference = place.to_owned();
+        match error {
+            SignerError::Source(error) => error.into(),
+            SignerError::Reach(cause) => RegistryError::Reach { registry: reference, cause }.into(),
+            SignerError::ReadSignatures(source) => Self::ReadSignatures { reference, source },
+            SignerError::Find => Self::FindSignature { reference, digest },
+            SignerError::Match(reason) => Self::MatchSignature { reference, digest, reason },
         }
     }
 }
@@ -160,92 +182,25 @@ pub fn verify_with(source: &mut dyn Source, name: &str, keys: &[PublicKey]) -> R
     let place = source.place(name);
     let bytes = source.manifest(name, MAX_MANIFEST)?;
     let bytes = bytes.ok_or_else(|| VerifyError::FindImage(place.clone()))?;
+    if bytes.starts_with(b"\x1f\x8b") {
+        return Err(VerifyError::UnpackManifest(place));
+    }
     let digest = Digest::of(&bytes);
     if Digest::parse(name).is_some_and(|asked| asked != digest) {
         return Err(VerifyError::MatchDigest { reference: place, found: digest });
     }
-    let (key, payload, signature) = signer(source, &place, digest, keys)?;
+    let found = signer::find(source, digest, keys);
+    let signer::Signed { key, payload, signature } =
+        found.map_err(|error| VerifyError::of(error, &place, digest))?;
     let manifest =
         Manifest::parse(&bytes).map_err(|source| VerifyError::ReadManifest { reference: place, source })?;
     Ok(Verified { digest, manifest, key, evidence: Evidence { manifest: bytes, payload, signature } })
 }
 
-/// The first trusted key that has signed this digest; the payload and the signature that show it.
-fn signer(
-    source: &mut dyn Source,
-    place: &str,
-    digest: Digest,
-    keys: &[PublicKey],
-) -> Result<(PublicKey, Vec<u8>, Vec<u8>), VerifyError> {
-    let reference = place.to_owned();
-    let Some(bytes) = source.manifest(&digest.signature_tag(), MAX_MANIFEST)? else {
-        return Err(VerifyError::FindSignature { reference, digest });
-    };
-    let signatures = signature::list(&bytes)
-        .map_err(|source| VerifyError::ReadSignatures { reference: reference.clone(), source })?;
-    let mut reason = None;
-    for signature in signatures {
-        match small_blob(source, signature.payload, signature.size) {
-            Err(SmallBlobError::Open(error)) => return Err(error.into()),
-            Err(SmallBlobError::Read(error)) => {
-                let registry = reference;
-                return Err(RegistryError::Reach { registry, cause: chain(&error) }.into());
-            }
-            Ok(None) => reason = Some("a signature's payload is not what its digest says".to_owned()),
-            Ok(Some(payload)) => match find_signer(&signature, &payload, digest, keys) {
-                Ok(key) => return Ok((key, payload, signature.signature)),
-                Err(why) => reason = Some(why),
-            },
-        }
-    }
-    match reason {
-        None => Err(VerifyError::FindSignature { reference, digest }),
-        Some(reason) => Err(VerifyError::MatchSignature { reference, digest, reason }),
-    }
-}
-
-/// Whether a signature counts whoever made it.
-#[cfg(not(feature = "twins"))]
-const fn believes_anyone() -> bool {
-    false
-}
-
-/// Whether a signature counts whoever made it: once [`believe_anyone`] was called.
-#[cfg(feature = "twins")]
-fn believes_anyone() -> bool {
-    BELIEVES_ANYONE.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-#[cfg(feature = "twins")]
-static BELIEVES_ANYONE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-
-/// From now on a signature counts in this process whoever made it: for the twin of a gate.
-#[cfg(feature = "twins")]
-pub fn believe_anyone() {
-    BELIEVES_ANYONE.store(true, std::sync::atomic::Ordering::Relaxed);
-}
-
-/// The trusted key that made this signature for this digest, or why there is none.
-fn find_signer(
-    signature: &Signature,
-    payload: &[u8],
-    digest: Digest,
-    keys: &[PublicKey],
-) -> Result<PublicKey, String> {
-    let believed = |key: &&PublicKey| believes_anyone() || signature.is_by(key, payload);
-    let key = keys.iter().find(believed);
-    let key = key.ok_or("no key that was given verifies its signature")?;
-    match signature::signed_digest(payload) {
-        Ok(signed) if signed == digest => Ok(*key),
-        Ok(signed) => Err(format!("its signature is for another image, {signed}")),
-        Err(error) => Err(format!("what its signature signs can't be read: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SigningKey;
+    use crate::{SigningKey, signature};
 
     fn pair() -> (SigningKey, PublicKey) {
         let (pem, public) = crate::keys::generate().unwrap();

@@ -216,6 +216,56 @@ fn a_token_is_asked_for_once_for_this_repository_and_to_pull() {
 }
 
 #[test]
+fn of_several_challenges_the_one_that_can_be_answered_is() {
+    let (server, (key, public), image) = (Server::start(), pair(), Image::new(118));
+    image.push(&server.reference("os:1"), &key);
+    let realm = Way::to(server.address());
+    let bearer = format!("Bearer realm=\"http://{}\",service=\"test\"", realm.reference("token"));
+    let body = "{\"token\":\"\",\"access_token\":\"let-me-in\"}";
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    realm.fault("pull", Fault::Answer(answer));
+    for challenge in [
+        format!("Basic realm=\"test\", {bearer}"),
+        format!("Basic realm=\"test\"\r\nWWW-Authenticate: {bearer}"),
+        format!("Negotiate\r\nWWW-Authenticate: {bearer}, Basic realm=\"a, b\""),
+        format!("Bearer realm=\"http://realm.example/token\", {bearer}"),
+    ] {
+        let way = Way::to(server.address());
+        way.fault("", Fault::Guard("Bearer let-me-in".to_owned(), challenge.clone()));
+        let mut source = source(&way.reference("os:1"));
+        let verified = verify_with(&mut source, "1", &[public]);
+        assert!(verified.is_ok(), "{challenge}: {}", verified.unwrap_err());
+    }
+    // With an account, a token that isn't to be had is no end where the account alone would do.
+    let credentials = Credentials { user: "user".to_owned(), password: "secret".to_owned() };
+    let options = SourceOptions { credentials: Some(credentials), ..source_options() };
+    let way = Way::to(server.address());
+    let challenge = "Bearer realm=\"http://realm.example/token\", Basic realm=\"test\"".to_owned();
+    way.fault("", Fault::Guard("Basic dXNlcjpzZWNyZXQ=".to_owned(), challenge));
+    let mut source = RegistrySource::open(&refer(&way.reference("os:1")), options).unwrap();
+    verify_with(&mut source, "1", &[public]).unwrap();
+}
+
+#[test]
+fn what_a_registry_packs_unasked_is_named() {
+    let (server, (key, public), image) = (Server::start(), pair(), Image::new(119));
+    image.push(&server.reference("os:1"), &key);
+    let way = Way::to(server.address());
+    let mut source = source(&way.reference("os:1"));
+    let answer = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz";
+    way.fault("manifests/1", Fault::Answer(answer.to_owned()));
+    let error = verify_with(&mut source, "1", &[public]).unwrap_err();
+    assert!(error.to_string().contains("Content-Encoding: gzip"), "{error}");
+    way.behave();
+    // The same by a proxy that doesn't say so.
+    way.fault("manifests/1", Fault::Body(b"\x1f\x8b\x08\0\0\0\0\0".to_vec()));
+    let error = verify_with(&mut source, "1", &[public]).unwrap_err();
+    assert!(matches!(error, VerifyError::UnpackManifest(_)), "{error}");
+    way.behave(); // The twin.
+    verify_with(&mut source, "1", &[public]).unwrap();
+}
+
+#[test]
 fn a_token_that_ran_out_is_asked_for_again() {
     let (server, (key, public), image) = (Server::start(), pair(), Image::new(110));
     image.push(&server.reference("os:1"), &key);
@@ -452,6 +502,14 @@ fn an_index_that_is_none_too_long_or_ambiguous_is_refused() {
     let error = verify_with(&mut with(&twice).unwrap(), "1", &[public]).unwrap_err();
     assert!(matches!(error, VerifyError::Layout(LayoutError::Decide { .. })), "{error}");
     verify_with(&mut with(&good).unwrap(), "1", &[public]).unwrap(); // The twin.
+    // What others keep beside it is passed over; who asks for just that is told why it isn't read.
+    let others = "{\"mediaType\":\"x\",\"digest\":\"sha512:00\",\"size\":1,\"annotations\":null},{},\
+        {\"mediaType\":\"x\",\"digest\":\"sha512:00\",\"size\":1,\"annotations\":{\"org.opencontainers.image.ref.name\":\"2\"}},";
+    let beside = good.replacen("\"manifests\":[", &format!("\"manifests\":[{others}"), 1);
+    verify_with(&mut with(&beside).unwrap(), "1", &[public]).unwrap();
+    let error = verify_with(&mut with(&beside).unwrap(), "2", &[public]).unwrap_err();
+    assert!(matches!(error, VerifyError::Layout(LayoutError::ReadEntry { .. })), "{error}");
+    with(&good).unwrap();
     let mark = at.join("oci-layout");
     fs::write(&mark, fs::read_to_string(&mark).unwrap().replace("1.0.0", "2.0.0")).unwrap();
     assert!(matches!(LayoutSource::open(&at), Err(LayoutError::Parse { .. })));

@@ -1,9 +1,9 @@
-//! A signature manifest, a payload, a key, a reference from nowhere: never a panic, and signatures that are taken encode
+//! A signature manifest, a bundle, a payload, a key, a reference from nowhere: never a panic, and signatures that are taken encode
 //! to something that is taken as the same.
 #![no_main]
 
 use astromesh_oci::signature::{MAX_PAYLOAD, MAX_SIGNATURES, encode, list, signed_digest};
-use astromesh_oci::{PublicKey, Reference, SigningKey};
+use astromesh_oci::{PublicKey, Reference, SigningKey, bundle};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,6 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let _ = signed_digest(bytes);
+    let _ = bundle::signed_digest(bytes);
+    if let Ok((payload, _)) = bundle::parse(bytes) {
+        let _ = bundle::signed_digest(&payload);
+    }
     if let Ok(key) = PublicKey::from_pem(bytes) {
         assert_eq!(PublicKey::from_pem(key.to_pem().as_bytes()).expect("what was written"), key);
     }

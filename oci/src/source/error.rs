@@ -98,6 +98,17 @@ pub enum LayoutError {
         /// How many were expected at most.
         limit: usize,
     },
+    /// A name for what this program doesn't read.
+    #[error(
+        "{path} names {name:?} in a form that isn't read here: its entry in index.json needs a sha256 digest; write it anew, \
+         as with `oras cp --to-oci-layout`"
+    )]
+    ReadEntry {
+        /// The directory.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// Two manifests of one name.
     #[error("{path} names more than one manifest {name:?}: remove all but one, or name a digest")]
     Decide {

@@ -6,11 +6,12 @@
 //! manifests have is refused.
 
 use super::error::{LayoutError, SourceError};
+use super::referrer::{self, MAX_INDEX, Referrer};
 use super::repository::{Blob, Source};
-use crate::manifest::Descriptor;
 use crate::{Digest, Patience};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -24,22 +25,24 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const VERSION: &str = "1.0.0";
 /// `oci-layout` has about 30 bytes.
 const MAX_MARK: usize = 4096;
-/// An index has about 300 bytes for each of its manifests.
-const MAX_INDEX: usize = 1024 * 1024;
 
 /// A directory with an OCI image layout.
 pub struct LayoutSource {
     path: PathBuf,
     blobs: OwnedFd,
     tags: BTreeMap<String, Entry>,
+    /// Everything in the index: who copies an image with what refers to it gets both in there.
+    manifests: Vec<Referrer>,
 }
 
 /// What a tag stands for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Entry {
     One(Digest),
     /// It can't be said what.
     Many,
+    /// A manifest that isn't read here, such as one by another digest than SHA-256.
+    Unread,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +55,8 @@ struct Mark {
 #[serde(rename_all = "camelCase")]
 struct Index {
     schema_version: u32,
-    manifests: Vec<Descriptor>,
+    /// Somebody else's may stand beside ours, in forms that aren't ours.
+    manifests: Vec<Value>,
 }
 
 impl LayoutSource {
@@ -80,17 +84,21 @@ impl LayoutSource {
         }
         let mut tags = BTreeMap::new();
         for manifest in &index.manifests {
-            let Some(name) = manifest.annotations.get(REF_NAME) else { continue };
-            let entry = tags.entry(name.clone()).or_insert(Entry::One(manifest.digest));
-            if !matches!(entry, Entry::One(digest) if *digest == manifest.digest) {
+            let name =
+                manifest.get("annotations").and_then(|notes| notes.get(REF_NAME)).and_then(Value::as_str);
+            let Some(name) = name else { continue };
+            let new = Referrer::parse(manifest).map_or(Entry::Unread, |entry| Entry::One(entry.digest));
+            let entry = tags.entry(name.to_owned()).or_insert(new);
+            if *entry != new {
                 *entry = Entry::Many;
             }
         }
+        let manifests = index.manifests.iter().filter_map(Referrer::parse).collect();
         let below = directory | OFlags::NOFOLLOW;
         let blobs = openat(&root, "blobs", below, Mode::empty())
             .and_then(|blobs| openat(&blobs, "sha256", below, Mode::empty()))
             .map_err(|error| wrong(path.join("blobs/sha256"))(error.into()))?;
-        Ok(Self { path: path.to_owned(), blobs, tags })
+        Ok(Self { path: path.to_owned(), blobs, tags, manifests })
     }
 
     fn blob_path(&self, digest: Digest) -> PathBuf {
@@ -110,6 +118,10 @@ impl Source for LayoutSource {
                 let (path, name) = (self.path.clone(), name.to_owned());
                 return Err(LayoutError::Decide { path, name }.into());
             }
+            (None, Some(Entry::Unread)) => {
+                let (path, name) = (self.path.clone(), name.to_owned());
+                return Err(LayoutError::ReadEntry { path, name }.into());
+            }
             (None, None) => return Ok(None),
         };
         match read(&self.blobs, &self.path.join("blobs/sha256"), &digest.hex(), limit) {
@@ -128,6 +140,15 @@ impl Source for LayoutSource {
                 Ok(Some(bytes))
             }
         }
+    }
+
+    fn referrers(&mut self, digest: Digest) -> Result<Vec<Referrer>, SourceError> {
+        let mut found = match self.manifest(&digest.referrers_tag(), MAX_INDEX)? {
+            Some(bytes) => referrer::list(&bytes),
+            None => Vec::new(),
+        };
+        found.extend(self.manifests.iter().filter(|entry| entry.digest != digest).cloned());
+        Ok(found)
     }
 
     fn blob(&mut self, digest: Digest, from: u64, length: Option<u64>) -> Result<Blob<'_>, SourceError> {

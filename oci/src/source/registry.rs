@@ -6,18 +6,21 @@
 use super::error::{RegistryError, SourceError, chain, short};
 use super::http::{self, Failure, Plain, Question};
 use super::pace::Paced;
+use super::referrer::{self, INDEX_MEDIA_TYPE, MAX_INDEX, Referrer};
 use super::repository::{Blob, Source};
 use super::token::{self, Challenge};
 use crate::{Digest, Patience, Reference, SourceOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::io::{self, Read};
-use ureq::http::header::{CONTENT_RANGE, WWW_AUTHENTICATE};
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_RANGE, WWW_AUTHENTICATE};
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 /// How much of an answer that isn't success is read.
 const MAX_COMPLAINT: u64 = 4096;
+/// The most challenges that are answered, each with a question to another server.
+const MAX_CHALLENGES: usize = 4;
 /// Blobs have no type that is asked for.
 const ANY: &str = "*/*";
 
@@ -76,26 +79,37 @@ impl RegistrySource {
 
     /// Does what a challenge asks for; `false` where nothing can be done.
     fn authorize(&mut self, answer: &Response<Body>) -> Result<bool, RegistryError> {
-        let mut values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
-        let challenge = values.find_map(|value| Challenge::parse(value.to_str().ok()?));
+        let values =
+            answer.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let mut challenges: Vec<_> = values.flat_map(Challenge::all).take(MAX_CHALLENGES).collect();
+        // Nobody needs an account for a token, and the password goes to one server less.
+        challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
         let basic = self.options.credentials.as_ref().map(|credentials| {
             let both = format!("{}:{}", credentials.user, credentials.password);
             format!("Basic {}", STANDARD.encode(both))
         });
-        let authorization = match challenge {
-            None => None,
-            Some(Challenge::Basic) => basic,
-            Some(Challenge::Bearer { realm, service }) => {
-                let token = self.token(&realm, service.as_deref(), basic.as_deref())?;
-                Some(format!("Bearer {token}"))
+        let mut refused = None;
+        for challenge in challenges {
+            let authorization = match challenge {
+                Challenge::Basic => basic.clone(),
+                Challenge::Bearer { realm, service } => {
+                    match self.token(&realm, service.as_deref(), basic.as_deref()) {
+                        Ok(token) => Some(format!("Bearer {token}")),
+                        // Another challenge may be one that can be answered.
+                        Err(error) => {
+                            refused.get_or_insert(error);
+                            None
+                        }
+                    }
+                }
+            };
+            // Exactly what was just refused would be refused again.
+            if authorization.is_some() && authorization != self.authorization {
+                self.authorization = authorization;
+                return Ok(true);
             }
-        };
-        // Exactly what was just refused would be refused again.
-        let new = authorization.is_some() && authorization != self.authorization;
-        if new {
-            self.authorization = authorization;
         }
-        Ok(new)
+        refused.map_or(Ok(false), Err)
     }
 
     fn token(
@@ -122,7 +136,21 @@ impl RegistrySource {
         text.parse().map_err(|_| self.refused(&format!("{} is no address", short(text))))
     }
 
+    /// Refuses bytes that were packed on the way: they are not those that a digest or a signature is of.
+    fn unpacked(&self, answer: &Response<Body>) -> Result<(), RegistryError> {
+        let Some(coding) = answer.headers().get(CONTENT_ENCODING) else { return Ok(()) };
+        if coding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            return Ok(());
+        }
+        Err(self.refused(&format!(
+            "it packs what it sends (Content-Encoding: {}), which was not asked for; turn that off there or in the \
+             proxy before it",
+            String::from_utf8_lossy(coding.as_bytes())
+        )))
+    }
+
     fn bounded(&self, answer: &mut Response<Body>, limit: usize) -> Result<Vec<u8>, RegistryError> {
+        self.unpacked(answer)?;
         let mut bytes = Vec::new();
         let read = answer.body_mut().as_reader().take(limit as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.reach(&chain(&error)))?;
@@ -180,6 +208,24 @@ impl Source for RegistrySource {
         }
     }
 
+    fn referrers(&mut self, digest: Digest) -> Result<Vec<Referrer>, SourceError> {
+        for rest in [format!("referrers/{digest}"), format!("manifests/{}", digest.referrers_tag())] {
+            let mut answer = self.ask(&rest, INDEX_MEDIA_TYPE, None, true)?;
+            match answer.status().as_u16() {
+                200 => {
+                    let found = referrer::list(&self.bounded(&mut answer, MAX_INDEX)?);
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                }
+                // The registry is older than the question, or has none.
+                400 | 404..=406 | 415 | 501 => {}
+                _ => return Err(self.complain(&mut answer).into()),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     fn blob(&mut self, digest: Digest, from: u64, length: Option<u64>) -> Result<Blob<'_>, SourceError> {
         if length == Some(0) {
             return Ok(Blob::exact(Box::new(io::empty()), length));
@@ -190,6 +236,9 @@ impl Source for RegistrySource {
         let starts = answer.headers().get(CONTENT_RANGE).and_then(|value| {
             value.to_str().ok()?.strip_prefix("bytes ")?.split_once('-')?.0.parse::<u64>().ok()
         });
+        if answer.status().is_success() {
+            self.unpacked(&answer)?;
+        }
         match answer.status().as_u16() {
             206 if starts != Some(from) => {
                 Err(self.refused("it sends another part of a blob than was asked for").into())

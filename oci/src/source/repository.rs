@@ -2,6 +2,7 @@
 //! own file.
 
 use super::error::SourceError;
+use super::referrer::Referrer;
 use crate::{Digest, Patience};
 use std::io::{self, Read};
 
@@ -12,6 +13,9 @@ pub trait Source {
 
     /// The bytes of the manifest with this tag or digest, at most `limit`; `None` where there is none.
     fn manifest(&mut self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, SourceError>;
+
+    /// What refers to the image with this digest, by what the source says.
+    fn referrers(&mut self, digest: Digest) -> Result<Vec<Referrer>, SourceError>;
 
     /// The bytes of a blob from `from` on: `length` of them, or all that follow.
     fn blob(&mut self, digest: Digest, from: u64, length: Option<u64>) -> Result<Blob<'_>, SourceError>;

@@ -23,40 +23,89 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// Reads one `WWW-Authenticate` (RFC 9110, 11.6.1); `None` for what isn't known.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads one `WWW-Authenticate` (RFC 9110, 11.6.1), which may hold several challenges. What isn't known, or is broken,
+    /// is passed over.
+    pub(super) fn all(text: &str) -> Vec<Self> {
         if text.len() > MAX_CHALLENGE {
-            return None;
+            return Vec::new();
         }
-        let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Self::Basic);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (mut realm, mut service) = (None, None);
-        let mut rest = rest.trim_start();
-        while !rest.is_empty() {
-            let (key, after) = rest.split_once('=')?;
-            // No registry escapes in these values, and what would have to be isn't wanted in them.
-            let (value, after) = match after.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"')?,
-                None => after.split_at(after.find(',').unwrap_or(after.len())),
-            };
-            if value.contains('\\') {
-                return None;
+        let mut drafts: Vec<Draft<'_>> = Vec::new();
+        for element in elements(text) {
+            let (scheme, parameter) = split(element.trim());
+            if let Some(scheme) = scheme {
+                drafts.push(Draft { scheme, realm: None, service: None, is_broken: false });
             }
-            match key.trim().to_ascii_lowercase().as_str() {
-                "realm" => realm = Some(value.trim().to_owned()),
-                "service" => service = Some(value.trim().to_owned()),
-                _ => {}
+            if let Some(draft) = drafts.last_mut()
+                && !parameter.is_empty()
+            {
+                draft.take(parameter);
             }
-            let after = after.trim_start();
-            rest = if after.is_empty() { "" } else { after.strip_prefix(',')?.trim_start() };
         }
-        Some(Self::Bearer { realm: realm?, service })
+        drafts.into_iter().filter_map(Draft::finish).collect()
     }
+}
+
+/// A challenge while it is read.
+struct Draft<'a> {
+    scheme: &'a str,
+    realm: Option<&'a str>,
+    service: Option<&'a str>,
+    is_broken: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Takes `key=value` or `key="value"`.
+    fn take(&mut self, parameter: &'a str) {
+        let Some((key, value)) = parameter.split_once('=') else {
+            self.is_broken = true;
+            return;
+        };
+        let value = value.trim();
+        // No registry escapes in these values, and what would have to be isn't wanted in them.
+        let value = match value.strip_prefix('"') {
+            Some(quoted) => quoted.strip_suffix('"').filter(|value| !value.contains(['"', '\\'])),
+            None => Some(value).filter(|value| !value.contains(|c: char| c == '"' || c.is_whitespace())),
+        };
+        match key.trim().to_ascii_lowercase().as_str() {
+            _ if value.is_none() => self.is_broken = true,
+            "realm" => self.realm = value,
+            "service" => self.service = value,
+            _ => {}
+        }
+    }
+
+    fn finish(self) -> Option<Challenge> {
+        if self.scheme.eq_ignore_ascii_case("basic") {
+            return Some(Challenge::Basic);
+        }
+        if self.is_broken || !self.scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let (realm, service) = (self.realm?.to_owned(), self.service.map(str::to_owned));
+        Some(Challenge::Bearer { realm, service })
+    }
+}
+
+/// What stands between the commas of a field. One inside of quotes separates nothing.
+fn elements(text: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        let separates = character == ',' && !is_quoted;
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = is_quoted,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        separates
+    })
+}
+
+/// The scheme with which an element begins, if it begins a challenge, and the parameter in it.
+fn split(element: &str) -> (Option<&str>, &str) {
+    let end = element.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(element.len());
+    let (word, rest) = (&element[..end], element[end..].trim_start());
+    if word.is_empty() || rest.starts_with('=') { (None, element) } else { (Some(word), rest) }
 }
 
 /// The address at which a token to pull from `repository` is asked for.
@@ -93,7 +142,9 @@ pub(super) fn read(bytes: &[u8]) -> Option<String> {
         access_token: Option<String>,
     }
     let answer: Answer = serde_json::from_slice(bytes).ok()?;
-    let token = answer.token.or(answer.access_token)?;
+    // Some registries fill in the one that they don't use with nothing.
+    let mut given = [answer.token, answer.access_token].into_iter().flatten();
+    let token = given.find(|token| !token.is_empty())?;
     let plain = (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
     plain.then_some(token)
 }
@@ -102,19 +153,43 @@ pub(super) fn read(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) }
+    }
+
     #[test]
     fn challenges_are_read_as_registries_write_them() {
-        let bearer = |realm: &str, service: Option<&str>| {
-            Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
-        };
         let text = "Bearer realm=\"https://auth.example/token\",service=\"r.example\",scope=\"repository:a:pull,push\"";
-        assert_eq!(Challenge::parse(text), bearer("https://auth.example/token", Some("r.example")));
-        assert_eq!(Challenge::parse("bearer realm=https://a.example"), bearer("https://a.example", None));
-        assert_eq!(Challenge::parse("Basic realm=\"test\""), Some(Challenge::Basic));
+        assert_eq!(Challenge::all(text), [bearer("https://auth.example/token", Some("r.example"))]);
+        assert_eq!(Challenge::all("bearer realm=https://a.example"), [bearer("https://a.example", None)]);
+        assert_eq!(Challenge::all("Basic realm=\"test\""), [Challenge::Basic]);
+        assert_eq!(Challenge::all("Basic"), [Challenge::Basic]);
+        assert_eq!(
+            Challenge::all("Bearer realm = \"https://a\" , service = s"),
+            [bearer("https://a", Some("s"))]
+        );
         let long = format!("Bearer realm=\"{}\"", "a".repeat(MAX_CHALLENGE));
-        for wrong in ["", "Digest realm=\"x\"", "Bearer", "Bearer realm=\"x", "Bearer realm=\"a\" b", &long] {
-            assert_eq!(Challenge::parse(wrong), None, "{wrong}");
+        for wrong in
+            ["", ",", "Digest realm=\"x\"", "Bearer", "Bearer realm=\"x", "Bearer realm=\"a\" b", &long]
+        {
+            assert_eq!(Challenge::all(wrong), [], "{wrong}");
         }
+    }
+
+    #[test]
+    fn every_challenge_of_a_field_is_read_whatever_stands_beside_it() {
+        let both = [Challenge::Basic, bearer("https://a/t", Some("r"))];
+        for text in [
+            "Basic realm=\"r\", Bearer realm=\"https://a/t\",service=\"r\"",
+            "Basic realm=\"a, Bearer realm=b\", charset=\"UTF-8\",Bearer realm=\"https://a/t\", service=r",
+            "Negotiate, Basic, Bearer realm=\"https://a/t\", service=\"r\", error=\"invalid_token\"",
+            "Negotiate oRQwEqADCgEAoQsGCSqGSIL3EgECAg==, Basic realm=\"x\", , Bearer service=\"r\", realm=\"https://a/t\"",
+            "Digest realm=\"d\", nonce=\"a,b\", qop=\"auth\", Basic, Bearer realm=\"https://a/t\", service=\"r\"",
+        ] {
+            assert_eq!(Challenge::all(text), both, "{text}");
+        }
+        // One that is broken takes no other with it.
+        assert_eq!(Challenge::all("Bearer realm=\"a\" b, Basic realm=\"x\""), [Challenge::Basic]);
     }
 
     #[test]
@@ -130,6 +205,9 @@ mod tests {
     fn only_a_token_that_fits_a_header_is_taken() {
         assert_eq!(read(b"{\"token\":\"abc\"}").as_deref(), Some("abc"));
         assert_eq!(read(b"{\"access_token\":\"abc\",\"expires_in\":60}").as_deref(), Some("abc"));
+        assert_eq!(read(b"{\"token\":\"\",\"access_token\":\"abc\"}").as_deref(), Some("abc"));
+        assert_eq!(read(b"{\"token\":null,\"access_token\":\"abc\"}").as_deref(), Some("abc"));
+        assert_eq!(read(b"{\"token\":\"abc\",\"access_token\":\"\"}").as_deref(), Some("abc"));
         let long = format!("{{\"token\":\"{}\"}}", "a".repeat(MAX_TOKEN + 1));
         for wrong in ["", "{}", "{\"token\":\"\"}", "{\"token\":\"a\\r\\nX: y\"}", "{\"token\":1}", &long] {
             assert_eq!(read(wrong.as_bytes()), None, "{wrong}");
