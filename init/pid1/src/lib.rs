@@ -15,6 +15,6 @@ mod cgroup;
 mod clearance;
 mod ground;
 mod job;
-mod jobs;
+pub mod jobs;
 mod node;
 pub mod supervise;
