@@ -77,6 +77,22 @@ impl BootEntry {
         folder.replace('\\', "/").eq_ignore_ascii_case(FOLDER).then(|| Self::parse(name))?
     }
 
+    /// The entry under which a release is written, `+0-0`: without a try, so the boot loader doesn't start what was not
+    /// read back yet. Nothing that was ever started is called so, because each start counts.
+    pub fn unchecked(version: Version) -> Self {
+        Self { version, tries: Some(Tries { left: 0, done: 0 }) }
+    }
+
+    /// Whether it was written and never read back.
+    pub fn is_unchecked(&self) -> bool {
+        *self == Self::unchecked(self.version)
+    }
+
+    /// Whether it was tried, or kept, and then given up: by the boot loader or by an operator.
+    pub fn is_given_up(&self) -> bool {
+        !self.is_bootable() && !self.is_unchecked()
+    }
+
     /// Whether the boot loader would still start it by itself.
     pub fn is_bootable(&self) -> bool {
         self.tries.is_none_or(|tries| tries.left > 0)
@@ -117,6 +133,14 @@ mod tests {
         }
         assert!(!BootEntry::parse("astromesh_0.2.0+0-3.efi").unwrap().is_bootable());
         assert!(BootEntry::parse("astromesh_0.2.0+1-2.efi").unwrap().is_bootable());
+        let standing = |name: &str| {
+            let entry = BootEntry::parse(name).unwrap();
+            (entry.is_bootable(), entry.is_unchecked(), entry.is_given_up())
+        };
+        assert_eq!(standing("astromesh_0.2.0+0-0.efi"), (false, true, false));
+        assert_eq!(standing("astromesh_0.2.0+0-1.efi"), (false, false, true));
+        assert_eq!(standing("astromesh_0.2.0+3-0.efi"), (true, false, false));
+        assert_eq!(standing("astromesh_0.2.0.efi"), (true, false, false));
     }
 
     #[test]

@@ -49,7 +49,12 @@ pub enum ToInit {
     Poweroff,
     /// Have the boot partition or the idle slot worked on, by the job `slots`; from `update`. Answered by
     /// [`FromInit::Slots`] once that has ended.
-    Slots(SlotsWork),
+    Slots {
+        /// What is to be done.
+        work: SlotsWork,
+        /// A number that the answer carries: several may wait for one, each for its own. Never 0, which is PID 1's.
+        number: u64,
+    },
 }
 
 /// What the job `slots` is started for.
@@ -126,6 +131,8 @@ pub enum FromInit {
     Slots {
         /// What it was.
         work: SlotsWork,
+        /// The number that it was asked for with; 0 for what PID 1 had done of its own accord.
+        number: u64,
         /// Whether it is done.
         done: bool,
         /// Why it is not; empty when it is.
@@ -215,7 +222,8 @@ mod tests {
             allocations: u32::MAX,
             clock_was_behind: true,
         };
-        let slots = FromInit::Slots { work: SlotsWork::TakeDrive, done: false, reason: cut(&long) };
+        let slots =
+            FromInit::Slots { work: SlotsWork::TakeDrive, number: u64::MAX, done: false, reason: cut(&long) };
         for message in [stage, node, slots] {
             let mut buffer = [0; MAX_MESSAGE];
             let bytes = encode(&message, &mut buffer).unwrap();

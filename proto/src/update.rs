@@ -43,9 +43,9 @@ pub struct SlotPartition {
 }
 
 impl Slots {
-    /// The entry of the other slot: what a rollback would start.
-    pub fn other(&self) -> Option<&BootEntry> {
-        self.entries.iter().find(|entry| entry.version != self.running)
+    /// Whether the release that runs was kept, by the name of its boot entry.
+    pub fn is_kept(&self) -> bool {
+        self.entries.contains(&BootEntry::blessed(self.running))
     }
 
     /// The release in a partition's label.
@@ -96,6 +96,18 @@ impl Outcome {
     }
 }
 
+/// On whose word a release is installed, and so when the machine may reboot into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Terms {
+    /// An operator's order.
+    Order {
+        /// Whether the machine is to reboot once the release is installed.
+        restart: bool,
+    },
+    /// The node's own look at its channel.
+    Auto,
+}
+
 /// One attempt to update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -126,6 +138,15 @@ pub struct Record {
     /// Attempts, newest first, at most [`MOST_ATTEMPTS`].
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// On whose word the newest attempt was begun; `None` where an older release began it, which didn't write that down.
+    /// It stands here because attempts are also told to operators' clients of other releases, in a form that takes no more
+    /// fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+    /// The newest release that an operator went back from, since an operator last had one installed: neither it nor an older
+    /// one is installed by the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<Version>,
 }
 
 /// What an operator may ask of updates.
@@ -212,10 +233,36 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 }
 
 impl Record {
-    /// Adds an attempt as the newest.
-    pub fn begin(&mut self, attempt: Attempt) {
+    /// Adds an attempt as the newest. What is left out for it is the oldest that nothing depends on: a release that was
+    /// rolled back must not be forgotten because others could not be fetched.
+    pub fn begin(&mut self, attempt: Attempt, terms: Terms) {
+        self.goes_on(terms);
         self.attempts.insert(0, attempt);
-        self.attempts.truncate(MOST_ATTEMPTS);
+        while self.attempts.len() > MOST_ATTEMPTS {
+            let may_go = |attempt: &Attempt| attempt.outcome != Outcome::RolledBack;
+            let oldest = self.attempts.iter().skip(1).rposition(may_go).map(|index| index + 1);
+            self.attempts.remove(oldest.unwrap_or(self.attempts.len() - 1));
+        }
+    }
+
+    /// Takes note on whose word the newest attempt goes on from now on.
+    pub fn goes_on(&mut self, terms: Terms) {
+        self.terms = Some(terms);
+        if let Terms::Order { .. } = terms {
+            self.rolled_back = None;
+        }
+    }
+
+    /// Takes note that an operator went back from a release.
+    pub fn roll_back(&mut self, from: Version) {
+        self.rolled_back = self.rolled_back.max(Some(from));
+        let was_installed = |attempt: &&mut Attempt| {
+            attempt.release.version == from && !matches!(attempt.outcome, Outcome::Failed)
+        };
+        if let Some(attempt) = self.attempts.iter_mut().find(was_installed) {
+            attempt.outcome = Outcome::RolledBack;
+            "an operator went back to the other slot".clone_into(&mut attempt.reason);
+        }
     }
 
     /// The newest attempt, if it is not over.
@@ -260,7 +307,8 @@ mod tests {
     #[cfg(feature = "documents")]
     #[test]
     fn what_a_newer_release_wrote_is_read_by_an_older_one() {
-        let mut value = serde_json::to_value(Record { attempts: vec![attempt("a", Outcome::Kept)] }).unwrap();
+        let record = Record { attempts: vec![attempt("a", Outcome::Kept)], ..Record::default() };
+        let mut value = serde_json::to_value(record).unwrap();
         value["since_the_future"] = 1.into();
         value["attempts"][0]["since_the_future"] = 1.into();
         value["attempts"][0].as_object_mut().unwrap().remove("interruptions");
@@ -272,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_release_that_was_rolled_back_has_failed_and_a_fetch_that_broke_has_not() {
-        let record = |outcome| Record { attempts: vec![attempt("a", outcome)] };
+        let record = |outcome| Record { attempts: vec![attempt("a", outcome)], ..Record::default() };
         assert!(record(Outcome::RolledBack).has_failed("a"));
         assert!(!record(Outcome::RolledBack).has_failed("b"));
         assert!(!record(Outcome::Failed).has_failed("a"));
@@ -282,11 +330,58 @@ mod tests {
     fn the_list_of_attempts_is_bounded_and_the_newest_is_first() {
         let mut record = Record::default();
         for _ in 0..MOST_ATTEMPTS {
-            record.begin(attempt("old", Outcome::Failed));
+            record.begin(attempt("old", Outcome::Failed), Terms::Auto);
         }
         assert!(record.open().is_none());
-        record.begin(attempt("new", Outcome::Staging));
+        record.begin(attempt("new", Outcome::Staging), Terms::Auto);
         assert_eq!(record.attempts.len(), MOST_ATTEMPTS);
         assert_eq!(record.open().unwrap().release.digest, "new");
+    }
+
+    #[test]
+    fn a_release_that_was_rolled_back_is_not_forgotten_because_others_could_not_be_fetched() {
+        let mut record = Record::default();
+        record.begin(attempt("bad", Outcome::RolledBack), Terms::Auto);
+        for _ in 0..3 * MOST_ATTEMPTS {
+            record.begin(attempt("broken line", Outcome::Failed), Terms::Auto);
+        }
+        assert_eq!(record.attempts.len(), MOST_ATTEMPTS);
+        assert!(record.has_failed("bad"));
+        // Nothing else is left: the oldest goes, and the newest is there.
+        for _ in 0..2 * MOST_ATTEMPTS {
+            record.begin(attempt("worse", Outcome::RolledBack), Terms::Auto);
+        }
+        record.begin(attempt("new", Outcome::Staging), Terms::Auto);
+        assert_eq!(record.attempts.len(), MOST_ATTEMPTS);
+        assert_eq!(record.open().unwrap().release.digest, "new");
+        assert!(!record.has_failed("bad"));
+    }
+
+    #[test]
+    fn a_rollback_is_remembered_until_an_operator_has_a_release_installed() {
+        let from = "0.2.0".parse().unwrap();
+        let mut record = Record::default();
+        record.begin(attempt("a", Outcome::Kept), Terms::Auto);
+        record.begin(attempt("a", Outcome::Failed), Terms::Auto);
+        record.roll_back(from);
+        let outcomes: Vec<_> = record.attempts.iter().map(|attempt| attempt.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Failed, Outcome::RolledBack], "the one that was installed");
+        assert_eq!(record.rolled_back, Some(from));
+        record.begin(attempt("b", Outcome::Staging), Terms::Auto);
+        assert_eq!(record.rolled_back, Some(from));
+        record.begin(attempt("a", Outcome::Staging), Terms::Order { restart: false });
+        assert_eq!(record.rolled_back, None);
+    }
+
+    /// What release 0.1.0 of this project wrote, byte for byte.
+    #[cfg(feature = "documents")]
+    #[test]
+    fn what_an_older_release_wrote_is_read() {
+        let text = r#"{"attempts":[{"release":{"version":"0.2.0","digest":"sha256:00","root_hash":"","kernel":"",
+            "runtime":"","size":1},"from":"0.1.0","began":5,"outcome":"Trying","reason":"it is installed","moved":1,
+            "reused":2,"interruptions":1}]}"#;
+        let record: Record = parse(text.as_bytes()).unwrap();
+        assert_eq!((record.terms, record.rolled_back), (None, None));
+        assert_eq!(record.attempts[0].interruptions, 1);
     }
 }

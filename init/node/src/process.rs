@@ -165,7 +165,7 @@ impl Say {
             ToInit::RestartAgent => Self::RestartAgent,
             ToInit::Reboot => Self::Reboot,
             ToInit::Poweroff => Self::Poweroff,
-            ToInit::Slots(work) => Self::Slots(*work),
+            ToInit::Slots { work, .. } => Self::Slots(*work),
         }
     }
 }

@@ -15,7 +15,7 @@ mod cgroup;
 mod clearance;
 mod ground;
 mod job;
-mod jobs;
+pub mod jobs;
 mod late;
 mod node;
 pub mod supervise;

@@ -1,12 +1,16 @@
-//! What is to be changed in the boot entries: two pure decisions, and the one way in which they are carried out.
+//! What is to be changed in the boot entries: pure decisions, and the one way in which they are carried out.
 //!
 //! A release is given up by doing nothing, so every error here leaves the node running what it runs, and leaves the other
-//! slot's entry alone: no function of this module ever names it in a change.
+//! slot's entry alone: no function of this module ever names it in a change, but the one that gives a release that was just
+//! written and read back its tries.
 
 use crate::boot_partition::{BootPartition, EspError};
 use astromesh_proto::boot_entry::{BootEntry, Tries};
 use astromesh_proto::update::SlotPartition;
 use astromesh_proto::version::Version;
+
+/// How often a new release is tried before the older one is started again.
+pub const TRIES: u32 = 3;
 
 /// One entry under another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +41,14 @@ pub enum RollbackError {
     #[error("{0} is the only release on this node")]
     FindOther(Version),
     /// It has no tries left.
-    #[error("{0} has no tries left: it did not become healthy when it was tried")]
+    #[error("{0} has no tries left: it did not become healthy when it was tried, or was given up")]
     TriesLeft(Version),
+    /// It was never kept, so there is no going *back* to it.
+    #[error(
+        "{0}, in the other slot, was never kept on this node; reboot the node to try it: should it fail, this release \
+         comes back"
+    )]
+    NeverKept(Version),
     /// Its slot holds something else.
     #[error("the slot of {0} is not whole: an update over it was begun")]
     FindSlot(Version),
@@ -47,6 +57,14 @@ pub enum RollbackError {
         "{0} has no boot entry that could give up its place: this machine was not started by its boot loader"
     )]
     FindRunning(Version),
+}
+
+/// The entry of the release that runs while the boot loader counts it, out of what the loader `said` when it started it.
+///
+/// What it said stays the same until the next start. So the boot partition decides: a release with an entry without count
+/// is kept, whatever the loader counted when it was started.
+pub fn on_trial(entries: &[BootEntry], running: Version, said: Option<BootEntry>) -> Option<BootEntry> {
+    said.filter(|_| !entries.contains(&BootEntry::blessed(running)))
 }
 
 /// The change that blesses the release that runs; `None` when it is blessed already.
@@ -69,31 +87,54 @@ pub fn blessing(
     }
 }
 
-/// The change that makes the boot loader start the other slot, and the release that it will start.
+/// The change that gives a release its tries, once what was written is what was signed; `None` when it has them.
+pub fn arming(entries: &[BootEntry], version: Version) -> Option<Rename> {
+    let (from, to) = (BootEntry::unchecked(version), Tries { left: TRIES, done: 0 });
+    entries.contains(&from).then_some(Rename { from, to: BootEntry { tries: Some(to), ..from } })
+}
+
+/// The changes that make the boot loader start the other slot, and the release that it will start. There is none to make
+/// where the release that runs was given up already.
+///
+/// Only a release that was kept is a place to go back to: one that waits for its first start may never become healthy, and
+/// the one that runs, without tries, would not come back. `said` is the entry that the boot loader counted at the start.
 pub fn rollback(
     entries: &[BootEntry],
     running: Version,
+    said: Option<BootEntry>,
     partitions: &[SlotPartition],
-) -> Result<(Rename, Version), RollbackError> {
-    let newest = |bootable: bool| {
-        let others =
-            entries.iter().filter(|entry| entry.version != running && (!bootable || entry.is_bootable()));
-        others.map(|entry| entry.version).max()
-    };
-    let Some(other) = newest(true) else {
-        return Err(newest(false).map_or(RollbackError::FindOther(running), RollbackError::TriesLeft));
+) -> Result<(Vec<Rename>, Version), RollbackError> {
+    let others = || entries.iter().filter(move |entry| entry.version != running);
+    let newest = |may: fn(&BootEntry) -> bool| others().filter(|entry| may(entry)).map(|e| e.version).max();
+    let Some(other) = newest(|entry| entry.tries.is_none()) else {
+        return Err(match (newest(BootEntry::is_bootable), newest(|_| true)) {
+            (Some(waiting), _) => RollbackError::NeverKept(waiting),
+            (None, Some(given_up)) => RollbackError::TriesLeft(given_up),
+            (None, None) => RollbackError::FindOther(running),
+        });
     };
     let holds = |kind: &str| partitions.iter().any(|slot| slot.label == format!("{kind}_{other}"));
     if !holds("root") || !holds("verity") {
         return Err(RollbackError::FindSlot(other));
     }
-    let from = *entries
-        .iter()
-        .find(|entry| entry.version == running && entry.is_bootable())
-        .ok_or(RollbackError::FindRunning(running))?;
-    let done = from.tries.map_or(0, |tries| tries.done);
-    // An entry without tries left is started only when there is no other.
-    Ok((Rename { from, to: BootEntry { tries: Some(Tries { left: 0, done }), ..from } }, other))
+    // Every name of it: a FAT's rename that power cut in two leaves a second one. The one that the boot loader counted gets
+    // another name also where it has no tries left, or a blessing that is asked for later would find it.
+    let mut changes = Vec::new();
+    let mut taken = entries.to_vec();
+    let mut ours = entries.iter().filter(|entry| entry.version == running).peekable();
+    if ours.peek().is_none() {
+        return Err(RollbackError::FindRunning(running));
+    }
+    for from in ours.filter(|entry| entry.is_bootable() || said == Some(**entry)) {
+        let done = from.tries.map_or(0, |tries| tries.done);
+        let given_up = |done| BootEntry { tries: Some(Tries { left: 0, done }), ..*from };
+        let Some(to) = (done.max(1)..=u32::MAX).map(given_up).find(|entry| !taken.contains(entry)) else {
+            continue;
+        };
+        taken.push(to);
+        changes.push(Rename { from: *from, to });
+    }
+    Ok((changes, other))
 }
 
 /// Blesses the release that runs; the change that was made, if one was needed.

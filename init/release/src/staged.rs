@@ -5,9 +5,9 @@
 
 use astromesh_oci::manifest::{self, Layer};
 use astromesh_oci::{Kind, Verified};
-use astromesh_proto::boot_entry::PREFIX;
+use astromesh_proto::boot_entry::{BootEntry, PREFIX};
 use astromesh_proto::date::utc;
-use astromesh_proto::update::{Release, Slots};
+use astromesh_proto::update::Release;
 use astromesh_proto::version::Version;
 use astromesh_verity::{RootHash, partition_uuids};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,9 +54,60 @@ pub enum RefuseError {
         utc(*.1)
     )]
     Expired(u64, u64),
+    /// The other slot has the only release that was kept.
+    #[error(
+        "{0}, which runs, is not kept yet, and the other slot has the release to fall back to; try again once `update \
+         status` says that {0} is kept"
+    )]
+    NotKept(Version),
     /// The other slot has it.
     #[error("{0} is installed already, and has {1}; reboot the node to start it")]
     Installed(Version, String),
+}
+
+/// What a node has, as far as a release is admitted by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// The release that runs.
+    pub running: Version,
+    /// The oldest release that may be installed.
+    pub floor: Option<Version>,
+    /// The entries on its boot partition.
+    pub entries: &'a [BootEntry],
+}
+
+/// Admits a release to the idle slot, or says why not; `now` is what the node's clock says, in seconds since 1970.
+///
+/// Whatever is installed overwrites the other slot. So the release that runs has to be one that was kept, by the name of its
+/// entry: without that, the other slot may hold the only release that is known to work.
+pub fn admit(
+    version: Version,
+    expires: Option<u64>,
+    standing: &Standing<'_>,
+    now: u64,
+) -> Result<(), RefuseError> {
+    let Standing { running, floor, entries } = *standing;
+    if version == running {
+        return Err(RefuseError::Running(running));
+    }
+    if version < running {
+        return Err(RefuseError::Older(version, running));
+    }
+    if let Some(floor) = floor.filter(|floor| version < *floor) {
+        return Err(RefuseError::Floor(version, floor));
+    }
+    if let Some(end) = expires.filter(|end| *end <= now) {
+        return Err(RefuseError::Expired(end, now));
+    }
+    if !entries.contains(&BootEntry::blessed(running)) {
+        return Err(RefuseError::NotKept(running));
+    }
+    // What waits for its first start would only be written once more. One that failed may be: it is asked for.
+    let Some(waiting) = entries.iter().find(|entry| entry.version == version && entry.is_bootable()) else {
+        return Ok(());
+    };
+    let tries = waiting.tries.map_or("no count".to_owned(), |tries| format!("{} tries left", tries.left));
+    Err(RefuseError::Installed(version, tries))
 }
 
 /// A release, by its signed manifest.
@@ -108,37 +159,9 @@ impl Candidate {
         Ok(Self { version, root_hash, expires, layers, release })
     }
 
-    /// Admits it, or says why not, to a node that runs `running`, whose clock says `now` (seconds since 1970).
-    pub fn admit(
-        &self,
-        running: Version,
-        floor: Option<Version>,
-        slots: Option<&Slots>,
-        now: u64,
-    ) -> Result<(), RefuseError> {
-        if self.version == running {
-            return Err(RefuseError::Running(running));
-        }
-        if self.version < running {
-            return Err(RefuseError::Older(self.version, running));
-        }
-        if let Some(floor) = floor.filter(|floor| self.version < *floor) {
-            return Err(RefuseError::Floor(self.version, floor));
-        }
-        if let Some(end) = self.expires.filter(|end| *end <= now) {
-            return Err(RefuseError::Expired(end, now));
-        }
-        // What waits for its first start would only be written once more. One that failed may be: it is asked for.
-        let entries = slots.map(|slots| slots.entries.as_slice()).unwrap_or_default();
-        let waiting = entries.iter().find(|entry| entry.version == self.version && entry.is_bootable());
-        match waiting {
-            Some(entry) => {
-                let tries =
-                    entry.tries.map_or("no count".to_owned(), |tries| format!("{} tries left", tries.left));
-                Err(RefuseError::Installed(self.version, tries))
-            }
-            None => Ok(()),
-        }
+    /// Admits it, or says why not.
+    pub fn admit(&self, standing: &Standing<'_>, now: u64) -> Result<(), RefuseError> {
+        admit(self.version, self.expires, standing, now)
     }
 
     /// The name under which a layer is staged: the version, and for a partition its PARTUUID, as `systemd-sysupdate`

@@ -8,7 +8,7 @@ use astromesh_proto::boot_entry::BootEntry;
 use astromesh_proto::update::{SLOTS_FILE, SlotPartition, Slots};
 use astromesh_proto::version::Version;
 use astromesh_release::boot_partition::BootPartition;
-use astromesh_release::floor;
+use astromesh_release::{entries, floor};
 use astromesh_verity::{ROOT_X86_64, ROOT_X86_64_VERITY};
 use rustix::mount::{MountFlags, mount};
 use std::io;
@@ -58,20 +58,24 @@ pub fn partitions(disk: &str) -> Vec<SlotPartition> {
         .collect()
 }
 
-/// Writes down what is there, for those who tell it.
+/// Writes down what is there, for those who tell it; whether the release that runs is on trial, by what the boot loader
+/// `said` when it started it.
 pub fn write_down(
     esp: &mut impl BootPartition,
     node: &Node,
-    counted: Option<BootEntry>,
-) -> Result<(), SlotsError> {
+    said: Option<BootEntry>,
+) -> Result<bool, SlotsError> {
+    let entries = esp.entries()?;
+    let counted = entries::on_trial(&entries, node.running, said);
     let slots = Slots {
         running: node.running,
         counted,
-        entries: esp.entries()?,
+        entries,
         partitions: partitions(&node.disk),
         floor: floor::read(Path::new(floor::FILE)),
     };
-    write(&slots).map_err(|cause| SlotsError::WriteDown { path: SLOTS_FILE, cause })
+    write(&slots).map_err(|cause| SlotsError::WriteDown { path: SLOTS_FILE, cause })?;
+    Ok(counted.is_some())
 }
 
 fn write(slots: &Slots) -> io::Result<()> {

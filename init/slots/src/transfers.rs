@@ -1,6 +1,7 @@
 //! What `systemd-sysupdate` is told: three transfers, in the order in which they are made.
 //!
-//! Hash tree, root, and the boot entry last: until that one is there, nothing that the boot loader looks at has changed.
+//! Hash tree, root, and the boot entry last: until that one is there, nothing that the boot loader looks at has changed. It
+//! comes without a try (`+0-0`), so that the boot loader doesn't start what was not read back yet ([`crate::install`]).
 //! The disk is named, not looked for; there are at most two releases; the one that runs is never overwritten. See
 //! sysupdate.d(5), and docs/decisions/018-sysupdate-closure.md for what was found out about it.
 
@@ -10,9 +11,6 @@ use astromesh_proto::version::Version;
 pub const SYSUPDATE: &str = "/usr/lib/systemd/systemd-sysupdate";
 /// Where the transfers are written to.
 pub const DEFINITIONS: &str = "/run/install/sysupdate.d";
-
-/// How often a new release is tried before the older one is started again.
-const TRIES: u32 = 3;
 
 /// Where transfers are made from and to, in the installer's view.
 pub struct Places<'a> {
@@ -50,7 +48,7 @@ pub fn definitions(places: &Places<'_>) -> [(&'static str, String); 3] {
                  [Source]\nType=regular-file\nPath={stage}\nMatchPattern=astromesh_@v.efi\n\n\
                  [Target]\nType=regular-file\nPath={entries}\n\
                  MatchPattern=astromesh_@v+@l-@d.efi astromesh_@v+@l.efi astromesh_@v.efi\n\
-                 Mode=0600\nTriesLeft={TRIES}\nTriesDone=0\nInstancesMax=2\n"
+                 Mode=0600\nTriesLeft=0\nTriesDone=0\nInstancesMax=2\n"
             ),
         ),
     ]
@@ -73,6 +71,6 @@ mod tests {
             assert!(text.contains("Path=/run/stage\n") && !text.contains("auto"), "{name}");
             assert!(!text.contains('%'), "{name}");
         }
-        assert!(files[2].1.contains("TriesLeft=3\nTriesDone=0\nInstancesMax=2\n"));
+        assert!(files[2].1.contains("TriesLeft=0\nTriesDone=0\nInstancesMax=2\n"));
     }
 }

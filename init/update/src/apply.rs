@@ -6,16 +6,16 @@
 use crate::error::UpdateError;
 use crate::origin::{self, Found};
 use crate::shared::{Shared, lock, slots};
+use crate::terms;
 use astromesh_oci::{FetchError, Kind, Progress, Seed, fetch_index, fetch_layer};
 use astromesh_proto::ipc::SlotsWork;
-use astromesh_proto::update::{Attempt, Origin, Outcome, Step, UpdateAnswer};
-use astromesh_release::staged::{Candidate, EVIDENCE, KINDS, STAGE, now};
+use astromesh_proto::update::{Attempt, Origin, Outcome, Step, Terms, UpdateAnswer};
+use astromesh_release::staged::{Candidate, EVIDENCE, KINDS, STAGE, Standing, now};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::TryLockError;
 use std::time::Duration;
 
 /// What must be left on `/var` beside what is staged: the agents live there too.
@@ -32,10 +32,8 @@ pub struct Job {
     pub origin: Origin,
     /// Stop before anything is written.
     pub dry_run: bool,
-    /// Reboot the machine once it is installed.
-    pub reboot: bool,
-    /// Nobody asked for it just now: a release that failed here before is not tried again.
-    pub resumed: bool,
+    /// On whose word, and so what may be tried and when the machine reboots into it.
+    pub terms: Terms,
 }
 
 /// How a job ended.
@@ -59,10 +57,17 @@ type Tell<'a> = &'a mut dyn FnMut(Step, u64, u64);
 
 /// What there is to install.
 pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
-    match find(shared, origin) {
-        Ok((_, candidate)) => match candidate.admit(shared.running, floor(), slots().as_ref(), now()) {
+    // A drive is copied to where an update that is under way reads it from.
+    let is_drive = matches!(origin, Origin::Drive(_));
+    let busy = is_drive.then(|| shared.begin()).transpose();
+    let found = busy.and_then(|busy| find(shared, origin).map(|(_, candidate)| (candidate, busy)));
+    match found {
+        Ok((candidate, _busy)) => match admit(shared, &candidate) {
             Ok(()) => UpdateAnswer::Found(candidate.release),
-            Err(reason) => UpdateAnswer::Refused(format!("nothing to install: {reason}")),
+            Err(UpdateError::Refuse(reason)) => {
+                UpdateAnswer::Refused(format!("nothing to install: {reason}"))
+            }
+            Err(reason) => UpdateAnswer::Refused(reason.to_string()),
         },
         Err(reason) => UpdateAnswer::Refused(reason.to_string()),
     }
@@ -70,12 +75,9 @@ pub fn check(shared: &Shared, origin: &Origin) -> UpdateAnswer {
 
 /// Updates.
 pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
-    let _busy = match shared.busy.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => {
-            return Ending::without_reboot(UpdateAnswer::Refused(UpdateError::Begin.to_string()));
-        }
+    let _busy = match shared.begin() {
+        Ok(busy) => busy,
+        Err(reason) => return Ending::without_reboot(UpdateAnswer::Refused(reason.to_string())),
     };
     tell(Step::Verify, 0, 0);
     let refused = |reason: UpdateError, asked| {
@@ -92,6 +94,9 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
         Ok(()) => {}
         Err(reason) => return refused(reason, true),
     }
+    if let Err(cause) = begin(shared, &found.1, job.terms) {
+        return refused(UpdateError::WriteRecord(cause), true);
+    }
     match carry_out(shared, job, found, tell) {
         Ok(ending) => ending,
         Err(reason) => {
@@ -103,31 +108,38 @@ pub fn apply(shared: &Shared, job: &Job, tell: Tell<'_>) -> Ending {
 
 /// Goes on with an attempt that was interrupted: soon after a start, when the network may not be there yet.
 pub fn resume(shared: &Shared) {
-    let digest = lock(&shared.record).attempts.first().map(|attempt| attempt.release.digest.clone());
-    let Some(digest) = digest else { return };
+    let open = || {
+        let mut record = lock(&shared.record);
+        let digest = record.open().map(|attempt| attempt.release.digest.clone());
+        (digest, record.terms)
+    };
+    let (Some(digest), terms) = open() else { return };
+    if !terms::may_go_on(&shared.policy, terms) {
+        shared.end(Outcome::Failed, &UpdateError::GoOn.to_string());
+        return;
+    }
     log::info!("going on with the update to {digest}");
-    let job = Job { origin: Origin::Tag(digest), dry_run: false, reboot: true, resumed: true };
+    let job =
+        Job { origin: Origin::Tag(digest.clone()), dry_run: false, terms: terms.unwrap_or(Terms::Auto) };
     for _ in 0..MOST_RESUMPTIONS {
-        if by_itself(shared, &job) {
+        // An operator may have had another one begun meanwhile, or have gone back to the other slot.
+        if open().0.as_ref() != Some(&digest) || apply(shared, &job, &mut |_, _, _| ()).asked {
             return;
         }
         std::thread::sleep(RESUME_AGAIN_AFTER);
     }
 }
 
-/// Updates with nobody listening; whether the release could be asked for at all.
-pub fn by_itself(shared: &Shared, job: &Job) -> bool {
-    let ending = apply(shared, job, &mut |_, _, _| ());
-    if ending.reboot {
-        shared.reboot();
-    }
-    ending.asked
-}
-
 /// Goes back to the other slot.
 pub fn rollback(shared: &Shared) -> Ending {
+    // Not in the middle of an update: it overwrites the other slot.
+    let _busy = match shared.begin() {
+        Ok(busy) => busy,
+        Err(reason) => return Ending::without_reboot(UpdateAnswer::Refused(reason.to_string())),
+    };
     match shared.have_done(SlotsWork::Rollback) {
         Ok(()) => {
+            shared.note(|record| record.roll_back(shared.running));
             let answer =
                 UpdateAnswer::Done("the other slot is started from now on; the node reboots".to_owned());
             Ending { answer, reboot: true, asked: true }
@@ -138,11 +150,20 @@ pub fn rollback(shared: &Shared) -> Ending {
 
 /// Whether a release may be installed here, and is worth it.
 fn may_be_tried(shared: &Shared, job: &Job, candidate: &Candidate) -> Result<(), UpdateError> {
-    candidate.admit(shared.running, floor(), slots().as_ref(), now())?;
-    if job.resumed && lock(&shared.record).has_failed(&candidate.release.digest) {
-        return Err(UpdateError::TryAgain(candidate.version));
+    admit(shared, candidate)?;
+    let (slots, digest) = (slots(), &candidate.release.digest);
+    if terms::may_try(&lock(&shared.record), slots.as_ref(), job.terms, candidate.version, digest) {
+        Ok(())
+    } else {
+        Err(UpdateError::TryAgain(candidate.version))
     }
-    Ok(())
+}
+
+/// Whether this node takes it at all.
+fn admit(shared: &Shared, candidate: &Candidate) -> Result<(), UpdateError> {
+    let slots = slots().ok_or(UpdateError::LookAtSlots)?;
+    let standing = Standing { running: shared.running, floor: slots.floor, entries: &slots.entries };
+    Ok(candidate.admit(&standing, now())?)
 }
 
 fn carry_out(
@@ -151,7 +172,6 @@ fn carry_out(
     (mut found, candidate): (Found, Candidate),
     tell: Tell<'_>,
 ) -> Result<Ending, UpdateError> {
-    begin(shared, &candidate);
     clear_stage(&candidate).map_err(UpdateError::ClearStage)?;
     has_room(&candidate)?;
     fetch(shared, &mut found, &candidate, tell)?;
@@ -170,9 +190,10 @@ fn carry_out(
     shared.end(Outcome::Trying, "it is installed, and waits for a reboot");
     clear_stage_but(&[]).ok();
     tell(Step::Install, candidate.release.size, candidate.release.size);
-    let then = if job.reboot { "the node reboots into it" } else { "reboot the node to try it" };
+    let reboot = terms::may_reboot(&shared.policy, Some(job.terms), now());
+    let then = if reboot { "the node reboots into it" } else { "reboot the node to try it" };
     let answer = UpdateAnswer::Done(format!("{} is installed; {then}", candidate.version));
-    Ok(Ending { answer, reboot: job.reboot, asked: true })
+    Ok(Ending { answer, reboot, asked: true })
 }
 
 fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), UpdateError> {
@@ -181,23 +202,20 @@ fn find(shared: &Shared, origin: &Origin) -> Result<(Found, Candidate), UpdateEr
     Ok((found, candidate))
 }
 
-fn floor() -> Option<astromesh_proto::version::Version> {
-    slots()?.floor
-}
-
 /// A new attempt, or the interrupted one of the same image.
-fn begin(shared: &Shared, candidate: &Candidate) {
+fn begin(shared: &Shared, candidate: &Candidate, terms: Terms) -> io::Result<()> {
     let began = now();
-    shared.note(|record| match record.open() {
+    shared.note_durably(|record| match record.open() {
         Some(attempt) if attempt.release.digest == candidate.release.digest => {
             attempt.outcome = Outcome::Staging;
+            record.goes_on(terms);
         }
         open => {
             if let Some(attempt) = open {
                 attempt.outcome = Outcome::Failed;
                 "another update was begun".clone_into(&mut attempt.reason);
             }
-            record.begin(Attempt {
+            let attempt = Attempt {
                 release: candidate.release.clone(),
                 from: shared.running,
                 began,
@@ -206,9 +224,10 @@ fn begin(shared: &Shared, candidate: &Candidate) {
                 moved: 0,
                 reused: 0,
                 interruptions: 0,
-            });
+            };
+            record.begin(attempt, terms);
         }
-    });
+    })
 }
 
 /// Takes away what other attempts left.

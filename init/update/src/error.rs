@@ -45,12 +45,22 @@ pub enum UpdateError {
     /// The release is not there, or its signature doesn't hold.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// What is in the slots is not known.
+    #[error(
+        "what is in the slots of this node is not known yet; `astromeshctl logs` says why, if it stays so"
+    )]
+    LookAtSlots,
     /// It may not be installed here.
     #[error("refused: {0}")]
     Refuse(#[from] RefuseError),
     /// It was rolled back before, and no operator asks for it.
-    #[error("{0} failed here before and is not tried again by itself")]
+    #[error(
+        "{0} failed here before or was given up, and is not tried again by itself; `update apply` tries it"
+    )]
     TryAgain(Version),
+    /// The node began it by itself, and looks no more.
+    #[error("the node began it by itself, and is updated by operators alone now; `update apply` tries it")]
+    GoOn,
     /// The folder for staged files.
     #[error("{STAGE} can't be cleared: {0}; check the disk of this node")]
     ClearStage(io::Error),
@@ -68,6 +78,9 @@ pub enum UpdateError {
     /// A file was not fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The attempt can't be written into the record.
+    #[error("the attempt can't be written into the record of updates: {0}; make room on /var")]
+    WriteRecord(io::Error),
     /// The evidence can't be written.
     #[error("{STAGE} can't be written: {0}; check the disk of this node")]
     WriteEvidence(io::Error),

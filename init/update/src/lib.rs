@@ -4,32 +4,39 @@
 //! staging folder and ask; what is installed is verified again by the process that writes the slot (`slots`), and
 //! what stays is decided by PID 1 when health has held.
 //!
-//! What it did last is decided at each start from what is on the disk ([`reconcile`]): power may fail at any step.
+//! What it did last is decided at each start from what is on the disk ([`reconcile`]): power may fail at any step. What it may
+//! do next is decided by on whose word it acts ([`terms`], [`schedule`]). These three are pure, and public for the model of the
+//! whole machine in `init/tests/updates`.
 
 mod apply;
 mod error;
 mod origin;
-mod reconcile;
+pub mod reconcile;
 mod record;
-mod schedule;
+pub mod schedule;
 mod serve;
 mod shared;
+pub mod terms;
+mod waits;
 
 use apply::Job;
+use astromesh_node::clock::now_us;
 use astromesh_node::inherited::{Inherited, NotGiven};
 use astromesh_node::ipc_client::Pid1;
 use astromesh_node::places::{SEEDS, UPDATE_SOCKET};
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{FromInit, SlotsWork};
-use astromesh_proto::update::Origin;
+use astromesh_proto::update::{Origin, Terms};
 use astromesh_release::running::running_version;
+use astromesh_release::staged::now;
 use astromesh_settings::read_update;
 use reconcile::Next;
 use shared::{Shared, lock, slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use waits::Waits;
 
 /// How long it may take until it is known what is in the slots; without, the last attempt stays as it is.
 const SLOTS_ARE_LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
@@ -70,8 +77,8 @@ pub fn main(mut inherited: Inherited) -> i32 {
         pid1: Pid1::new(socket),
         busy: Mutex::new(()),
         record: Mutex::new(record::read(Path::new(record::FILE))),
-        worked: Mutex::new(None),
-        has_worked: Condvar::new(),
+        // In microseconds since the kernel started: no life of this service asks for a job in each of them.
+        waits: Waits::new(now_us()),
         seeds,
     });
     let server = Arc::clone(&shared);
@@ -104,14 +111,9 @@ fn given(inherited: &mut Inherited) -> Result<(OwnedFd, [OwnedFd; SEEDS]), NotGi
 fn hear(shared: &Shared) -> i32 {
     loop {
         match shared.pid1.next() {
-            Ok(FromInit::Slots { work, done, reason }) => {
-                if work == SlotsWork::Bless {
-                    shared.settle();
-                } else {
-                    let worked = if done { Ok(()) } else { Err(reason.as_str().to_owned()) };
-                    *lock(&shared.worked) = Some((work, worked));
-                    shared.has_worked.notify_all();
-                }
+            Ok(FromInit::Slots { work: SlotsWork::Bless, .. }) => shared.settle_blessed(),
+            Ok(FromInit::Slots { number, done, reason, .. }) => {
+                shared.waits.end(number, if done { Ok(()) } else { Err(reason.as_str().to_owned()) });
             }
             Ok(_) => {}
             Err(error) => {
@@ -122,6 +124,20 @@ fn hear(shared: &Shared) -> i32 {
     }
 }
 
+/// Finds out what became of the last attempt.
+fn settle_with_the_last(shared: &Shared) -> Next {
+    if lock(&shared.record).open().is_none() {
+        return shared.settle();
+    }
+    // An earlier life of this service may have left an installer at work. A look waits for its end, as every job does; what
+    // was seen before it would begin the same attempt again. Until then nothing else is begun.
+    let _busy = shared.begin();
+    if let Err(error) = shared.have_done(SlotsWork::Inspect) {
+        log::warn!("the slots could not be looked at: {error}");
+    }
+    shared.settle()
+}
+
 /// Goes on with what was interrupted, then looks for releases as the policy says.
 fn work(shared: &Arc<Shared>) {
     // PID 1 has the slots looked at when the boot is over.
@@ -129,21 +145,33 @@ fn work(shared: &Arc<Shared>) {
     while slots().is_none() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
     }
-    match shared.settle() {
-        Next::Nothing => {}
+    let next = settle_with_the_last(shared);
+    // Whether what is installed may have to be rebooted into from here: an operator's connection does that itself.
+    let mut waits_for_reboot = match next {
+        Next::Nothing => false,
         Next::Reboot => {
-            // Only what was about to happen when the service ended; an operator who asked for no reboot gets none.
             log::info!("a release is installed and waits for a reboot");
+            true
         }
-        Next::Resume => apply::resume(shared),
-    }
+        Next::Resume => {
+            apply::resume(shared);
+            true
+        }
+    };
     let mut looked: Option<Instant> = None;
     loop {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if schedule::is_due(&shared.policy, now, looked.map(|at| at.elapsed().as_secs())) {
-            let job = Job { origin: Origin::Channel, dry_run: false, reboot: true, resumed: true };
+        let since = looked.map(|at| at.elapsed().as_secs());
+        // While the release that runs is on trial nothing is installed, so nothing is looked for.
+        let is_kept = slots().is_some_and(|slots| slots.is_kept());
+        if is_kept && schedule::is_due(&shared.policy, now(), since) {
+            shared.notice_rollback();
+            let job = Job { origin: Origin::Channel, dry_run: false, terms: Terms::Auto };
             // A registry that can't be reached is asked again at the next look at the clock.
-            looked = apply::by_itself(shared, &job).then(Instant::now);
+            looked = apply::apply(shared, &job, &mut |_, _, _| ()).asked.then(Instant::now);
+            waits_for_reboot = true;
+        }
+        if waits_for_reboot {
+            waits_for_reboot = !shared.reboot_on_terms();
         }
         std::thread::sleep(LOOK_EVERY);
     }

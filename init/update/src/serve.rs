@@ -9,7 +9,7 @@ use astromesh_node::framed::Framed;
 use astromesh_node::places::{MAX_UPDATE_ANSWER, MAX_UPDATE_REQUEST, UPDATE_SOCKET};
 use astromesh_node::process;
 use astromesh_proto::frame::{self, FrameError};
-use astromesh_proto::update::{UpdateAnswer, UpdateRequest};
+use astromesh_proto::update::{Terms, UpdateAnswer, UpdateRequest};
 use rustix::fs::Mode;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -100,7 +100,7 @@ fn serve(shared: &Arc<Shared>, mut stream: UnixStream) -> Result<(), ServeError>
             ending.reboot
         }
         UpdateRequest::Apply { origin, dry_run, restart } => {
-            let job = Job { origin, dry_run, reboot: restart, resumed: false };
+            let job = Job { origin, dry_run, terms: Terms::Order { restart } };
             let ending = apply::apply(shared, &job, &mut |step, done, total| {
                 tell(&UpdateAnswer::Progress { step, done, total });
             });

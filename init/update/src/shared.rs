@@ -1,8 +1,10 @@
 //! What every thread of the service may use, and what each of them does with it.
 
-use crate::error::WorkError;
-use crate::reconcile::{Next, reconcile};
+use crate::error::{UpdateError, WorkError};
+use crate::reconcile::{Next, missed_rollback, reconcile};
 use crate::record;
+use crate::terms;
+use crate::waits::Waits;
 use astromesh_node::ipc_client::Pid1;
 use astromesh_node::places::SEEDS;
 use astromesh_proto::deadlines::UPDATE_WAITS_FOR_A_JOB;
@@ -10,9 +12,11 @@ use astromesh_proto::ipc::{SlotsWork, ToInit};
 use astromesh_proto::machine_config::{Update, UpdateMode};
 use astromesh_proto::update::{Outcome, Record, SLOTS_FILE, Slots, State, parse};
 use astromesh_proto::version::Version;
+use astromesh_release::staged::now;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 /// What every thread may use.
@@ -27,10 +31,8 @@ pub struct Shared {
     pub busy: Mutex<()>,
     /// The attempts so far.
     pub record: Mutex<Record>,
-    /// How the last `slots` process ended, until somebody takes it.
-    pub worked: Mutex<Option<(SlotsWork, Result<(), String>)>>,
-    /// Told when `worked` is set.
-    pub has_worked: Condvar,
+    /// The jobs `slots` that were asked for.
+    pub waits: Waits,
     /// Devices whose bytes need not be fetched again.
     pub seeds: [OwnedFd; SEEDS],
 }
@@ -40,6 +42,7 @@ impl Shared {
     pub fn settle(&self) -> Next {
         let found = slots();
         let mut next = Next::Nothing;
+        self.notice_rollback();
         self.note(|record| {
             if let Some(attempt) = record.open() {
                 let before = attempt.outcome;
@@ -52,7 +55,44 @@ impl Shared {
         next
     }
 
-    /// Changes the record and writes it. The log says when it can't be written; the update itself does not depend on it.
+    /// Takes note of a rollback that is on the boot partition and not in the record.
+    pub fn notice_rollback(&self) {
+        let Some(slots) = slots() else { return };
+        self.note(|record| {
+            if let Some(from) = missed_rollback(record, self.running, &slots) {
+                log::info!("{from} was given up by an operator, and is not installed again by itself");
+                record.roll_back(from);
+            }
+        });
+    }
+
+    /// Takes note that the release that runs was blessed. An attempt at another one is none of its business.
+    pub fn settle_blessed(&self) {
+        let is_of_it = |record: &mut Record| {
+            record.open().is_some_and(|attempt| attempt.release.version == self.running)
+        };
+        if is_of_it(&mut lock(&self.record)) {
+            self.settle();
+        }
+    }
+
+    /// Reboots the machine if what is installed waits for that and its terms allow it now; whether it does.
+    pub fn reboot_on_terms(&self) -> bool {
+        let mut reboots = false;
+        self.note(|record| {
+            reboots = terms::reboots_now(record, self.running, &self.policy, now());
+            if let Some(attempt) = record.open().filter(|_| reboots) {
+                attempt.interruptions += 1;
+            }
+        });
+        if reboots {
+            log::info!("the node reboots into the release that is installed");
+            self.reboot();
+        }
+        reboots
+    }
+
+    /// Changes the record and writes it. The log says when it can't be written; what was begun does not depend on it.
     pub fn note(&self, change: impl FnOnce(&mut Record)) {
         let mut record = lock(&self.record);
         let before = record.clone();
@@ -62,6 +102,17 @@ impl Shared {
                 log::error!("{} can't be written: {error}; /var may be full", record::FILE);
             }
         }
+    }
+
+    /// Changes the record only if it can be written: what begins by that must not be taken for something else after a power
+    /// cut.
+    pub fn note_durably(&self, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+        let mut record = lock(&self.record);
+        let mut changed = record.clone();
+        change(&mut changed);
+        record::write(Path::new(record::FILE), &changed)?;
+        *record = changed;
+        Ok(())
     }
 
     /// How updates stand.
@@ -81,23 +132,23 @@ impl Shared {
 
     /// Has PID 1 start a job `slots` and waits for its end; the reason when it could not do its work.
     pub fn have_done(&self, work: SlotsWork) -> Result<(), WorkError> {
-        *lock(&self.worked) = None;
-        self.pid1.tell(&ToInit::Slots(work)).map_err(WorkError::Ask)?;
-        let deadline = Instant::now() + UPDATE_WAITS_FOR_A_JOB;
-        let mut worked = lock(&self.worked);
-        loop {
-            match worked.take() {
-                Some((of, Ok(()))) if of == work => return Ok(()),
-                Some((of, Err(reason))) if of == work => {
-                    return Err(if reason.is_empty() { WorkError::End(work) } else { WorkError::Do(reason) });
-                }
-                _ => {}
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(WorkError::Await(work));
-            }
-            worked = self.has_worked.wait_timeout(worked, left).unwrap_or_else(PoisonError::into_inner).0;
+        let wait = self.waits.begin();
+        let order = ToInit::Slots { work, number: wait.number() };
+        self.pid1.tell(&order).map_err(WorkError::Ask)?;
+        match wait.until(Instant::now() + UPDATE_WAITS_FOR_A_JOB) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(reason)) if reason.is_empty() => Err(WorkError::End(work)),
+            Some(Err(reason)) => Err(WorkError::Do(reason)),
+            None => Err(WorkError::Await(work)),
+        }
+    }
+
+    /// Begins work of which there is one at a time: it is over when what this returns is dropped.
+    pub fn begin(&self) -> Result<MutexGuard<'_, ()>, UpdateError> {
+        match self.busy.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(UpdateError::Begin),
         }
     }
 

@@ -77,13 +77,13 @@ fn no_two_processes_have_a_folder_in_common_and_parents_come_first() {
 
 #[test]
 fn nobody_may_say_that_a_release_is_blessed_and_jobs_and_the_agent_say_nothing() {
-    let bless = ToInit::Slots(SlotsWork::Bless);
+    let bless = ToInit::Slots { work: SlotsWork::Bless, number: 1 };
     assert!(!PROCESSES.iter().any(|process| process.may_say(&bless)));
     for process in PROCESSES.iter().filter(|process| process.kind != Kind::Service) {
         assert!(process.may_say.is_empty(), "{}", process.name());
     }
     // Twin: the same question about what they may say.
-    assert!(UPDATE.may_say(&ToInit::Slots(SlotsWork::Install)));
+    assert!(UPDATE.may_say(&ToInit::Slots { work: SlotsWork::Install, number: 1 }));
     let saying = |message: &ToInit| {
         PROCESSES.iter().filter(|one| one.may_say(message)).map(Process::name).collect::<Vec<_>>()
     };

@@ -7,7 +7,7 @@
 
 use super::stage::{Report, StageError};
 use crate::ground::Ground;
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, Order};
 use crate::node::Node;
 use astromesh_node::places::DISK_FILE;
 use astromesh_proto::ipc::SlotsWork;
@@ -27,6 +27,6 @@ pub enum SlotsStageError {
 pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     std::fs::write(DISK_FILE, ground.root().disk()).map_err(SlotsStageError::TellDisk)?;
     let running = Jobs::start(SlotsWork::Inspect, ground).map_err(SlotsStageError::Start)?;
-    node.jobs.started(SlotsWork::Inspect, running);
+    node.jobs.started(Order::own(SlotsWork::Inspect), running);
     Ok(Report::running("looking at the slots"))
 }

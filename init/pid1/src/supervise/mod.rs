@@ -15,7 +15,7 @@ use crate::boot::root::proof::device_name;
 use crate::boot::timeline::Moment;
 use crate::clearance::Clearance;
 use crate::ground::Ground;
-use crate::jobs::{self, Jobs};
+use crate::jobs::{self, Jobs, Order};
 use crate::node::{Config, Node};
 use astromesh_node::clock::now_us;
 use astromesh_node::places::OBSERVER;
@@ -107,6 +107,9 @@ fn watch(ground: &Ground, node: &mut Node, signals: &OwnedFd, buttons: &Buttons)
             }
         }
         begin_job(ground, node);
+        if node.jobs.reboot_is_due() {
+            return How::Reboot;
+        }
         let due =
             [node.services.next_due(), node.trial.next_due(), node.jobs.next_due(), node.late.next_due()];
         let due = due.into_iter().flatten().chain([pet_at]).min().unwrap_or(pet_at);
@@ -162,7 +165,7 @@ fn judge(node: &mut Node, now: Instant) -> Option<How> {
         Due::Nothing => None,
         Due::Bless => {
             node.trial.blessing();
-            if !node.jobs.ask(SlotsWork::Bless) {
+            if !node.jobs.ask(Order::own(SlotsWork::Bless)) {
                 // One waits already, and its end is the answer to this one too.
                 log::warn!("slots: a blessing waits already");
             }
@@ -177,12 +180,12 @@ fn judge(node: &mut Node, now: Instant) -> Option<How> {
 
 /// Starts the job that is next, if none runs.
 fn begin_job(ground: &Ground, node: &mut Node) {
-    while let Some(work) = node.jobs.take_next() {
-        match Jobs::start(work, ground) {
-            Ok(running) => node.jobs.started(work, running),
+    while let Some(order) = node.jobs.take_next() {
+        match Jobs::start(order.work, ground) {
+            Ok(running) => node.jobs.started(order, running),
             Err(error) => {
-                log::error!("slots: {work:?} can't be started: {error}");
-                finish_job(node, work, &jobs::JobOutcome::not_started(&error));
+                log::error!("slots: {:?} can't be started: {error}", order.work);
+                finish_job(node, order, &jobs::JobOutcome::not_started(&error));
             }
         }
     }
@@ -204,15 +207,15 @@ fn begin_trial(node: &mut Node, found: &jobs::JobOutcome) {
 }
 
 /// Takes note of what became of work on the slots, and tells the service that may have asked for it.
-fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::JobOutcome) {
+fn finish_job(node: &mut Node, order: Order, outcome: &jobs::JobOutcome) {
+    let work = order.work;
     if let jobs::JobOutcome::NotDone(reason) = outcome {
         log::warn!("slots: {work:?} is not done: {reason}");
     }
     if work == SlotsWork::Inspect {
         begin_trial(node, outcome);
     }
-    let done = outcome.is_done();
-    if work == SlotsWork::Bless && node.trial.blessed(done) {
+    if work == SlotsWork::Bless && node.trial.blessed(outcome.is_done()) {
         node.timeline.push(
             "kept",
             Moment::now(),
@@ -220,8 +223,13 @@ fn finish_job(node: &mut Node, work: SlotsWork, outcome: &jobs::JobOutcome) {
             ipc::cut("the boot loader counts no more"),
         );
     }
+    tell_update(node, order, outcome);
+}
+
+/// Tells `update` how its work ended.
+fn tell_update(node: &Node, Order { work, number }: Order, outcome: &jobs::JobOutcome) {
     if let Some(socket) = node.services.socket(Service::Update) {
-        send(socket, &FromInit::Slots { work, done, reason: outcome.reason() });
+        send(socket, &FromInit::Slots { work, number, done: outcome.is_done(), reason: outcome.reason() });
     }
 }
 
@@ -230,8 +238,8 @@ fn reap(node: &mut Node, _: &Taken) -> bool {
     // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog.
     for _ in 0..AT_ONCE * 16 {
         let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return true };
-        if let Some((work, outcome)) = node.jobs.ended(pid, status) {
-            finish_job(node, work, &outcome);
+        if let Some((order, outcome)) = node.jobs.ended(pid, status) {
+            finish_job(node, order, &outcome);
             continue;
         }
         if late::ended(node, pid, status) {
@@ -344,10 +352,18 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
             log::warn!("the operator ends the agent");
             node.services.kill_agent();
         }
-        (Service::Control | Service::Update, ToInit::Reboot) => return Some(How::Reboot),
-        (Service::Update, ToInit::Slots(work)) => {
-            if !node.jobs.ask(work) {
-                finish_job(node, work, &jobs::JobOutcome::asked_twice());
+        (Service::Control, ToInit::Reboot) => return Some(How::Reboot),
+        (Service::Update, ToInit::Reboot) => {
+            node.jobs.ask_reboot();
+            if node.jobs.is_busy() {
+                log::info!("the reboot that update asks for waits for work on the slots");
+            }
+        }
+        (Service::Update, ToInit::Slots { work, number }) => {
+            let order = Order { work, number };
+            if !node.jobs.ask(order) {
+                // An answer and no more: the trial begins by what a look at the slots found, and none ended here.
+                tell_update(node, order, &jobs::JobOutcome::asked_twice());
             }
         }
         (Service::Control, ToInit::Poweroff) => return Some(How::PowerOff),

@@ -175,16 +175,43 @@ fn a_release_that_is_kept_needs_no_change_and_one_that_is_gone_is_an_error() {
     assert!(matches!(change(&[one], Some(counted)), Err(BlessError::FindEntry(entry)) if entry == counted));
 }
 
+/// Rolls back, and tells where to.
+fn goes_back(
+    esp: &mut Memory,
+    running: Version,
+    said: Option<BootEntry>,
+    there: &[SlotPartition],
+) -> Version {
+    let (changes, other) = rollback(&esp.entries().unwrap(), running, said, there).unwrap();
+    for change in &changes {
+        carry_out(esp, change).unwrap();
+    }
+    other
+}
+
 #[test]
 fn a_rollback_starts_the_other_slot_at_once_and_from_then_on() {
-    for name in ["astromesh_0.2.0.efi", "astromesh_0.2.0+3-0.efi"] {
-        let mut esp = Memory::new(&[OLD, name]);
-        let (running, _) = esp.boot();
-        let there = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
-        let (change, other) = rollback(&esp.entries().unwrap(), running, &there).unwrap();
-        assert_eq!(other, version("0.1.0"));
-        carry_out(&mut esp, &change).unwrap();
-        assert!((0..5).all(|_| esp.boot() == (version("0.1.0"), None)));
+    let there = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
+    for names in [
+        &[OLD, "astromesh_0.2.0.efi"][..],
+        &[OLD, "astromesh_0.2.0+3-0.efi"],
+        // Its last try: the boot loader has counted to none, and it runs.
+        &[OLD, "astromesh_0.2.0+1-2.efi"],
+        // Both names of one file, as power leaves them in the middle of a blessing.
+        &[OLD, "astromesh_0.2.0.efi", "astromesh_0.2.0+2-1.efi"],
+    ] {
+        let mut esp = Memory::new(names);
+        let (running, counted) = esp.boot();
+        assert_eq!(running, version("0.2.0"));
+        assert_eq!(goes_back(&mut esp, running, counted, &there), version("0.1.0"));
+        // Asked for once more, there is nothing left to change.
+        let again = rollback(&esp.entries().unwrap(), running, counted, &there).unwrap();
+        assert_eq!(again, (Vec::new(), version("0.1.0")));
+        // A blessing that was asked for before doesn't undo it.
+        let _ = bless(&mut esp, running, counted);
+        assert!((0..5).all(|_| esp.boot() == (version("0.1.0"), None)), "{names:?}");
+        let given_up: Vec<_> = esp.disk.iter().filter(|entry| entry.version == running).collect();
+        assert!(given_up.iter().all(|entry| entry.is_given_up()), "{given_up:?}");
     }
 }
 
@@ -195,7 +222,7 @@ fn a_rollback_that_leads_nowhere_says_why_and_changes_nothing() {
     let both = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
     let (one, two) = (version("0.1.0"), version("0.2.0"));
     let decided =
-        |names: &[&str], running, there: &[SlotPartition]| rollback(&entries(names), running, there);
+        |names: &[&str], running, there: &[SlotPartition]| rollback(&entries(names), running, None, there);
     assert!(decided(&[OLD, "astromesh_0.2.0.efi"], two, &both).is_ok(), "the twin");
     assert_eq!(decided(&["astromesh_0.2.0.efi"], two, &both), Err(RollbackError::FindOther(two)));
     let bad = ["astromesh_0.2.0+0-3.efi", OLD];
@@ -203,4 +230,42 @@ fn a_rollback_that_leads_nowhere_says_why_and_changes_nothing() {
     let half = slots(&["root_0.1.0", "_empty", "root_0.2.0", "verity_0.2.0"]);
     assert_eq!(decided(&[OLD, "astromesh_0.2.0.efi"], two, &half), Err(RollbackError::FindSlot(one)));
     assert_eq!(decided(&[OLD], two, &both), Err(RollbackError::FindRunning(two)));
+}
+
+#[test]
+fn only_a_release_that_was_kept_is_a_place_to_go_back_to() {
+    let both = slots(&["root_0.1.0", "verity_0.1.0", "root_0.2.0", "verity_0.2.0"]);
+    let decided = |name: &str| {
+        let entries: Vec<_> = [OLD, name].iter().map(|name| BootEntry::parse(name).unwrap()).collect();
+        rollback(&entries, version("0.1.0"), None, &both).map(|(_, other)| other)
+    };
+    let two = version("0.2.0");
+    // What an update has just written, before and after it was read back, and what was tried and is not kept.
+    assert_eq!(decided("astromesh_0.2.0+3-0.efi"), Err(RollbackError::NeverKept(two)));
+    assert_eq!(decided("astromesh_0.2.0+0-0.efi"), Err(RollbackError::TriesLeft(two)));
+    assert_eq!(decided("astromesh_0.2.0+1-2.efi"), Err(RollbackError::NeverKept(two)));
+    assert_eq!(decided("astromesh_0.2.0.efi"), Ok(two), "the twin");
+}
+
+#[test]
+fn a_release_has_no_try_until_it_was_read_back() {
+    let mut esp = Memory::new(&[OLD, "astromesh_0.2.0+0-0.efi"]);
+    assert!((0..5).all(|_| esp.boot() == (version("0.1.0"), None)));
+    let change = arming(&esp.entries().unwrap(), version("0.2.0")).unwrap();
+    carry_out(&mut esp, &change).unwrap();
+    assert_eq!(arming(&esp.entries().unwrap(), version("0.2.0")), None, "once");
+    assert_eq!(esp.boot().0, version("0.2.0"));
+    // One that failed gets no tries by this way.
+    let failed = [BootEntry::parse("astromesh_0.2.0+0-3.efi").unwrap()];
+    assert_eq!(arming(&failed, version("0.2.0")), None);
+}
+
+#[test]
+fn what_the_boot_loader_said_at_the_start_is_no_trial_once_the_release_is_kept() {
+    let mut esp = Memory::new(&[OLD, NEW]);
+    let (running, counted) = esp.boot();
+    assert!(counted.is_some());
+    assert_eq!(on_trial(&esp.entries().unwrap(), running, counted), counted);
+    bless(&mut esp, running, counted).unwrap();
+    assert_eq!(on_trial(&esp.entries().unwrap(), running, counted), None);
 }

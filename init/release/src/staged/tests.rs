@@ -79,10 +79,25 @@ fn a_release_that_does_not_say_what_it_is_is_refused() {
     assert!(matches!(read(&notes(), &[Kind::Root, Kind::Uki]), Err(RefuseError::ReadManifest(_))));
 }
 
+/// On a node that runs `running` by these entries.
+fn admit(
+    candidate: &Candidate,
+    running: &str,
+    floor: Option<&str>,
+    names: &[&str],
+    now: u64,
+) -> Result<(), RefuseError> {
+    let entries: Vec<_> = names.iter().map(|name| BootEntry::parse(name).unwrap()).collect();
+    let standing = Standing { running: version(running), floor: floor.map(version), entries: &entries };
+    candidate.admit(&standing, now)
+}
+
+const KEPT: &str = "astromesh_0.1.0.efi";
+
 #[test]
 fn what_is_older_than_what_runs_or_than_the_floor_is_refused() {
     let candidate = read(&notes(), &KINDS).unwrap();
-    let admit = |running, floor: Option<&str>| candidate.admit(version(running), floor.map(version), None, 0);
+    let admit = |running, floor| admit(&candidate, running, floor, &[KEPT, "astromesh_0.3.0.efi"], 0);
     assert_eq!(admit("0.1.0", None), Ok(()), "the twin");
     assert_eq!(admit("0.1.0", Some("0.2.0")), Ok(()), "the floor itself may be installed");
     assert_eq!(admit("0.2.0", None), Err(RefuseError::Running(version("0.2.0"))));
@@ -94,19 +109,28 @@ fn what_is_older_than_what_runs_or_than_the_floor_is_refused() {
 #[test]
 fn what_waits_for_its_first_start_is_not_written_again_and_what_failed_may_be() {
     let candidate = read(&notes(), &KINDS).unwrap();
-    let admit = |name: &str| {
-        let slots = Slots {
-            running: version("0.1.0"),
-            counted: None,
-            entries: vec![BootEntry::parse(name).unwrap()],
-            partitions: Vec::new(),
-            floor: None,
-        };
-        candidate.admit(version("0.1.0"), None, Some(&slots), 0)
-    };
+    let admit = |name: &str| admit(&candidate, "0.1.0", None, &[name, KEPT], 0);
     assert!(matches!(admit("astromesh_0.2.0+3-0.efi"), Err(RefuseError::Installed(..))));
+    // What was written and never read back is no release yet.
+    assert_eq!(admit("astromesh_0.2.0+0-0.efi"), Ok(()));
     assert_eq!(admit("astromesh_0.2.0+0-3.efi"), Ok(()));
     assert_eq!(admit("astromesh_0.3.0+3-0.efi"), Ok(()));
+}
+
+#[test]
+fn nothing_is_installed_over_the_other_slot_while_what_runs_is_on_trial() {
+    let candidate = read(&notes(), &KINDS).unwrap();
+    let old = "astromesh_0.0.9.efi";
+    let admit = |names: &[&str]| admit(&candidate, "0.1.0", None, names, 0);
+    let refused = Err(RefuseError::NotKept(version("0.1.0")));
+    assert_eq!(admit(&["astromesh_0.1.0+2-1.efi", old]), refused);
+    assert_eq!(admit(&["astromesh_0.1.0+0-3.efi", old]), refused, "its last try");
+    // Given up by an operator, and not rebooted yet; or no entry at all.
+    assert_eq!(admit(&["astromesh_0.1.0+0-1.efi", old]), refused);
+    assert_eq!(admit(&[old]), refused);
+    assert_eq!(admit(&[KEPT, old]), Ok(()), "the twin");
+    // Both names of one file, as power leaves them in the middle of a blessing: it is kept.
+    assert_eq!(admit(&[KEPT, "astromesh_0.1.0+2-1.efi", old]), Ok(()));
 }
 
 #[test]
@@ -115,12 +139,13 @@ fn what_has_expired_is_refused_and_an_end_that_is_none_is_not_taken_for_no_end()
         let notes: Vec<_> = notes().into_iter().chain([(manifest::EXPIRES, end)]).collect();
         read(&notes, &KINDS)
     };
-    let admit = |now| with("1800000000").unwrap().admit(version("0.1.0"), None, None, now);
-    assert_eq!(admit(1_799_999_999), Ok(()), "the twin");
+    let at = |candidate: &Candidate, now| admit(candidate, "0.1.0", None, &[KEPT], now);
+    let ends = with("1800000000").unwrap();
+    assert_eq!(at(&ends, 1_799_999_999), Ok(()), "the twin");
     for now in [1_800_000_000, u64::MAX] {
-        assert_eq!(admit(now), Err(RefuseError::Expired(1_800_000_000, now)));
+        assert_eq!(at(&ends, now), Err(RefuseError::Expired(1_800_000_000, now)));
     }
-    assert_eq!(read(&notes(), &KINDS).unwrap().admit(version("0.1.0"), None, None, u64::MAX), Ok(()));
+    assert_eq!(at(&read(&notes(), &KINDS).unwrap(), u64::MAX), Ok(()));
     for end in ["", "-1", "2027-01-15", "18446744073709551616", "1e9"] {
         assert!(matches!(with(end), Err(RefuseError::ReadManifest(_))), "{end}");
     }

@@ -1,12 +1,13 @@
 //! What was written, read back from the disk and compared with the signed manifest.
 //!
 //! A staged file belongs to the service that fetched it, and could change under the updater's hands. So what decides is
-//! what is on the disk, past the kernel's memory; a boot entry that doesn't stand up to it is taken away again.
+//! what is on the disk, past the kernel's memory; a boot entry that doesn't stand up to it is taken away, untried.
 
 use super::error::InstallError;
 use crate::esp::MOUNTED_ON;
 use crate::node::Node;
 use astromesh_node::disk;
+use astromesh_oci::manifest::Layer;
 use astromesh_oci::{Digest, Kind};
 use astromesh_proto::boot_entry::{BootEntry, FOLDER};
 use astromesh_release::staged::Candidate;
@@ -31,18 +32,27 @@ pub fn check(node: &Node, candidate: &Candidate) -> Result<(), InstallError> {
         }
     }
     let signed = candidate.layer(Kind::Uki);
-    let digest = entry(candidate).and_then(|path| digest_of_start(&path, signed.size).ok());
-    if digest == Some(signed.digest) { Ok(()) } else { Err(InstallError::CheckWritten("kernel image")) }
+    if entry(candidate).is_some_and(|path| is_whole(&path, signed)) {
+        Ok(())
+    } else {
+        Err(InstallError::CheckWritten("kernel image"))
+    }
 }
 
-/// The new release's boot entry, as it was written.
+/// Whether a file is what was signed: these bytes, and no more. A slot has room to spare; a file that is longer was written
+/// from another one.
+fn is_whole(path: &Path, signed: &Layer) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() == signed.size)
+        && digest_of_start(path, signed.size).is_ok_and(|digest| digest == signed.digest)
+}
+
+/// The new release's boot entry, as it was written. There is one: what an earlier try left was taken away before.
 fn entry(candidate: &Candidate) -> Option<PathBuf> {
     let folder = Path::new(MOUNTED_ON).join(FOLDER);
     let names =
         std::fs::read_dir(&folder).ok()?.flatten().filter_map(|file| file.file_name().into_string().ok());
-    let mut ours = names.filter(|name| {
-        BootEntry::parse(name).is_some_and(|entry| entry.version == candidate.version && entry.is_bootable())
-    });
+    let mut ours =
+        names.filter(|name| BootEntry::parse(name).is_some_and(|entry| entry.version == candidate.version));
     ours.next().map(|name| folder.join(name))
 }
 
@@ -50,7 +60,7 @@ fn entry(candidate: &Candidate) -> Option<PathBuf> {
 pub fn withdraw(candidate: &Candidate) {
     if let Some(path) = entry(candidate) {
         if let Err(cause) = std::fs::remove_file(&path) {
-            log::error!("{} can't be taken away: {cause}; it has three tries", path.display());
+            log::error!("{} can't be taken away: {cause}; it has no try", path.display());
         }
     }
 }
@@ -92,5 +102,32 @@ impl Read for Aligned {
         into[..count].copy_from_slice(&self.buffer[self.from..self.from + count]);
         self.from += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astromesh_oci::FileName;
+
+    #[test]
+    fn a_file_that_goes_on_after_what_was_signed_is_not_what_was_signed() {
+        let path = std::env::temp_dir().join(format!("astromesh-read-back-{}", std::process::id()));
+        let image = vec![7; 3 * UNIT];
+        let signed = Layer {
+            kind: Kind::Uki,
+            digest: Digest::of(&image),
+            size: image.len() as u64,
+            name: FileName::parse("uki").unwrap(),
+        };
+        let is_whole_with = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            is_whole(&path, &signed)
+        };
+        assert!(is_whole_with(&image), "the twin");
+        assert!(!is_whole_with(&[&image[..], b"more"].concat()));
+        assert!(!is_whole_with(&image[..2 * UNIT]));
+        assert!(!is_whole_with(&vec![8; 3 * UNIT]));
+        std::fs::remove_file(&path).unwrap();
     }
 }

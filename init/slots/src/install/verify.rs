@@ -7,8 +7,9 @@ use super::error::InstallError;
 use super::view::{FLOOR, STAGED, TRUSTED};
 use crate::node::Node;
 use astromesh_oci::{Digest, Evidence, Kind, PublicKey, Verified};
+use astromesh_proto::boot_entry::BootEntry;
 use astromesh_release::floor;
-use astromesh_release::staged::{Candidate, EVIDENCE, KINDS, now};
+use astromesh_release::staged::{Candidate, EVIDENCE, KINDS, Standing, now};
 use astromesh_verity::Superblock;
 use astromesh_verity::command_line::root_hash_word;
 use std::fs::File;
@@ -18,8 +19,8 @@ use std::path::Path;
 /// Most bytes read of the evidence: more than a manifest, a payload and a signature may have together.
 const MAX_EVIDENCE: u64 = 128 * 1024;
 
-/// Verifies all that is staged, with the machine-config's keys.
-pub fn verify(node: &Node) -> Result<Candidate, InstallError> {
+/// Verifies all that is staged, with the machine-config's keys; `entries` are those on the boot partition.
+pub fn verify(node: &Node, entries: &[BootEntry]) -> Result<Candidate, InstallError> {
     let keys = keys().ok_or(InstallError::ReadKeys)?;
     let path = Path::new(STAGED).join(EVIDENCE);
     let mut bytes = Vec::new();
@@ -31,8 +32,8 @@ pub fn verify(node: &Node) -> Result<Candidate, InstallError> {
     let verified =
         Verified::from_evidence(&evidence, &keys).map_err(|error| InstallError::Verify(error.to_string()))?;
     let candidate = Candidate::read(&verified)?;
-    let slots = None;
-    candidate.admit(node.running, floor::read(Path::new(FLOOR)), slots, now())?;
+    let standing = Standing { running: node.running, floor: floor::read(Path::new(FLOOR)), entries };
+    candidate.admit(&standing, now())?;
     for kind in KINDS {
         let name = candidate.file_name(kind);
         let mut file = staged(&candidate, kind)?;
