@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::supervise::services::Service;
 use astromesh_proto::cloud::Cloud;
 use astromesh_proto::control::StageOutcome;
-use astromesh_proto::ipc::{self, MAX_TEXT};
+use astromesh_proto::ipc::{self, MAX_TEXT, Plan};
 use core::fmt::Write as _;
 use heapless::String;
 use rustix::process::{Pid, WaitStatus};
@@ -36,24 +36,24 @@ pub fn ended(node: &mut Node, pid: Pid, status: WaitStatus) -> bool {
 fn take(node: &mut Node, cloud: Cloud) {
     match plan::take(node) {
         None => refuse(node, cloud, "the config process left no plan; it is not used"),
-        Some(plan) => {
-            if let Some(text) = &plan.maintenance {
-                refuse(node, cloud, text);
-            } else {
-                let mut note = String::<MAX_TEXT>::new();
-                // Fits: a host name has at most 64 bytes.
-                let _ = write!(note, "{}, machine-config from {}, late", plan.hostname, cloud.source());
-                log::info!("config: {note}");
-                node.timeline.finish("config", StageOutcome::Done, &note);
-                let (began, waits) = (Moment::now(), ipc::cut("waiting for the runtime"));
-                node.timeline.push("healthy", began, StageOutcome::Running, waits);
-            }
-        }
+        Some(Plan { maintenance: Some(text), .. }) => refuse(node, cloud, &text),
+        Some(Plan { maintenance: None, hostname, .. }) => apply(node, cloud, &hostname),
     }
     if let Some(rules) = node.rules {
         node.trial.follow(rules);
     }
     go_on(node);
+}
+
+/// Says that the node has its machine-config now.
+fn apply(node: &mut Node, cloud: Cloud, hostname: &str) {
+    let mut note = String::<MAX_TEXT>::new();
+    // Fits: a host name has at most 64 bytes.
+    let _ = write!(note, "{hostname}, machine-config from {}, late", cloud.source());
+    log::info!("config: {note}");
+    node.timeline.finish("config", StageOutcome::Done, &note);
+    let (began, waits) = (Moment::now(), ipc::cut("waiting for the runtime"));
+    node.timeline.push("healthy", began, StageOutcome::Running, waits);
 }
 
 /// Stays in maintenance mode, for another reason now.
