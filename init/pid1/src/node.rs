@@ -4,18 +4,22 @@
 
 use crate::boot::timeline::Timeline;
 use crate::clearance::Applied;
+use crate::job::Running;
 use crate::jobs::Jobs;
 use crate::supervise::services::Services;
 use crate::supervise::trial::Trial;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use heapless::String;
+use std::path::PathBuf;
 
 /// All PID 1 knows and holds beside the [`Ground`].
 pub struct Node {
     /// The stages so far.
     pub timeline: Timeline,
-    /// Whether `/var` outlives this boot.
-    pub var_on_disk: bool,
+    /// The device that `/var` is on; without one it is in memory, and ends with this boot.
+    pub var: Option<PathBuf>,
+    /// The job that grows the file system there, while it runs.
+    pub growth: Option<Running>,
     /// What the machine-config says.
     pub config: Config,
     /// Whether an operator is known, who may use the control API.
@@ -45,7 +49,8 @@ impl Node {
     pub fn new(timeline: Timeline) -> Self {
         Self {
             timeline,
-            var_on_disk: false,
+            var: None,
+            growth: None,
             config: Config::Maintenance(ipc::cut("no machine-config has been read yet")),
             operator: false,
             rules: None,
