@@ -28,6 +28,8 @@ const BOOT: &[Stage] = &[
     Stage { name: "agent", run: boot::agent::run, on_failure: OnFailure::Degrade },
     Stage { name: "slots", run: boot::slots::run, on_failure: OnFailure::Degrade },
     Stage { name: "update", run: boot::update::run, on_failure: OnFailure::Degrade },
+    // Last: nothing of the boot waits for it.
+    Stage { name: "grow", run: boot::grow::run, on_failure: OnFailure::Degrade },
 ];
 
 /// What a process does with what PID 1 gave it, until it ends with an exit code.
@@ -37,6 +39,7 @@ type Main = fn(Inherited) -> i32;
 /// ([`process::PROCESSES`]).
 const STARTED: &[(&Process, Main)] = &[
     (process::PREFETCH, astromesh_prefetch::main),
+    (process::GROW, astromesh_grow::main),
     (process::CONFIG, astromesh_config::main),
     (process::METADATA, astromesh_metadata::main),
     (process::NET, astromesh_net::main),

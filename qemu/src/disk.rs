@@ -34,12 +34,17 @@ pub enum DiskFormat {
 
 /// One disk.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own of QEMU's -drive and -device"
+)]
 pub struct Disk {
     path: PathBuf,
     format: DiskFormat,
     interface: DiskInterface,
     read_only: bool,
     snapshot: bool,
+    sparse: bool,
     serial: Option<String>,
     boot: bool,
 }
@@ -54,6 +59,7 @@ impl Disk {
             interface,
             read_only: false,
             snapshot: false,
+            sparse: false,
             serial: None,
             boot: false,
         }
@@ -84,6 +90,13 @@ impl Disk {
     #[must_use]
     pub fn snapshot(mut self) -> Self {
         self.snapshot = true;
+        self
+    }
+
+    /// What the guest zeroes or gives back becomes a hole of the image, as in a cloud's thin volume.
+    #[must_use]
+    pub fn sparse(mut self) -> Self {
+        self.sparse = true;
         self
     }
 
@@ -122,6 +135,9 @@ impl Disk {
         }
         if self.snapshot {
             drive += ",snapshot=on";
+        }
+        if self.sparse {
+            drive += ",discard=unmap,detect-zeroes=unmap";
         }
         let mut arguments = vec!["-drive".into(), drive];
         let device = match self.interface {

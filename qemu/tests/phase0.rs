@@ -122,7 +122,7 @@ fn a_real_question_is_answered_from_outside_and_the_doctor_tells_green_from_red(
         names,
         [
             "kernel", "early", "root", "state", "config", "network", "control", "agent", "slots", "update",
-            "healthy"
+            "grow", "healthy"
         ]
     );
     assert!(stages.iter().all(|stage| stage.outcome == StageOutcome::Done), "{stages:?}");

@@ -1,47 +1,23 @@
 //! Gate of phase 1: the image as a cloud has it. UEFI firmware starts it from a disk it knows nothing about, on each
-//! bus and in each format; `/var` grows to the end of whatever disk that is, and survives power that fails meanwhile.
+//! bus and in each format. What a node makes of its disk is the part of the gate in `phase1_disk.rs`.
 //!
 //! What is asserted are facts: an HMAC that only the provider could make, the root hash in the device-mapper's table,
 //! bytes of the disk after the machine is off, read by tools that aren't ours (the `gpt` crate, e2fsprogs, qemu-img).
 //! Run by `cargo xtask gate phase1`, which builds the images.
 
+mod booted;
 #[path = "../../oci/tests/desk/mod.rs"]
 mod desk;
 
 use astromesh_oci::PullError;
-use astromesh_proto::control::{Mode, StageOutcome};
-use astromesh_qemu::node::{
-    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, network,
-};
-use astromesh_qemu::{
-    Disk, DiskFormat, DiskInterface, ExitReason, Nic, NicModel, Provider, VmBuilder, http, relay_path, tamper,
-};
-use astromesh_verity::grow::to_disk_end;
-use astromesh_verity::{Gpt, SectorSize};
+use astromesh_qemu::{Disk, DiskFormat, DiskInterface, NicModel};
+use booted::{GIB, Result, images, start};
 use desk::server::Server;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::time::Duration;
-
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
-
-const SOON: Duration = Duration::from_secs(120);
-const GIB: u64 = 1 << 30;
-
-fn images() -> &'static GateImages {
-    static IMAGES: OnceLock<GateImages> = OnceLock::new();
-    IMAGES.get_or_init(|| {
-        let path = std::env::var("ASTROMESH_GATE").expect("gates are run by `cargo xtask gate phase1`");
-        let bytes = std::fs::read(&path).expect("the gate's images are described where the command put it");
-        serde_json::from_slice(&bytes).expect("the description is what this version of the command writes")
-    })
-}
 
 /// The release in one of its formats.
 fn released(extension: &str) -> Result<PathBuf> {
@@ -52,50 +28,6 @@ fn released(extension: &str) -> Result<PathBuf> {
         }
     }
     Err(format!("no image .{extension}").into())
-}
-
-/// A node on a machine that firmware starts, with a provider that it can reach.
-struct Cloud {
-    node: Node,
-    provider: Provider,
-}
-
-fn start(machine: VmBuilder, card: impl FnOnce(Nic) -> Nic) -> Result<Cloud> {
-    let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
-    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
-    let nic = card(network(&relay_path()?).reach_loopback(PROVIDER_INSIDE, provider.port()));
-    let vm = setup.deliver(machine.nic(nic), Delivery::Smbios).start()?;
-    let node = Node { profile: setup.profile(&vm)?, vm };
-    let status = node.wait_healthy()?;
-    assert_eq!(status.mode, Mode::Running);
-    Ok(Cloud { node, provider })
-}
-
-impl Cloud {
-    /// The root that is mounted is this image's, by the device-mapper's table, and every stage of the boot is done.
-    fn is(&self, image: &Image) -> Result {
-        assert_eq!(self.node.status()?.root_hash, image.root_hash);
-        let stages = self.node.boot()?;
-        assert!(stages.iter().all(|stage| stage.outcome == StageOutcome::Done), "{stages:?}");
-        Ok(())
-    }
-
-    fn answers(&self) -> Result {
-        let nonce = "5eed0123456789ab";
-        let answer = self.node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
-        assert!(answer.contains(&self.provider.expected_answer(nonce)), "{answer}");
-        Ok(())
-    }
-
-    fn probe(&self, name: &str) -> Result<Value> {
-        let path = format!("/probe/{name}");
-        Ok(http::get(self.node.vm.host_address(API_PORT)?, &path, SOON)?.json()?)
-    }
-
-    fn off(mut self) -> Result {
-        assert_eq!(self.node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
-        Ok(())
-    }
 }
 
 #[test]
@@ -206,118 +138,6 @@ fn every_format_has_its_sum_and_the_same_disk_inside() -> Result {
     }
     // Twin: another disk is told apart.
     assert!(!same(&images().probe.disk, "raw")?);
-    Ok(())
-}
-
-/// A copy of an image's disk on a medium of `size` bytes.
-fn larger(image: &Image, size: u64) -> Result<(tempfile::TempDir, PathBuf)> {
-    let directory = tempfile::tempdir()?;
-    let path = directory.path().join("disk.raw");
-    tamper::copy_image(&image.disk, &path)?;
-    File::options().write(true).open(&path)?.set_len(size)?;
-    Ok((directory, path))
-}
-
-/// `/var` of a disk that is off, by tools that aren't ours: both tables, the partition up to the last whole MiB, and a
-/// clean file system that fills it. Returns its bytes.
-fn var_fills(disk: &Path) -> Result<u64> {
-    let length = std::fs::metadata(disk)?.len();
-    let table = gpt::GptConfig::new().open(disk)?;
-    let (primary, backup) = (table.primary_header()?.clone(), table.backup_header()?.clone());
-    assert_eq!(primary.backup_lba, length / 512 - 1);
-    assert_eq!((backup.current_lba, backup.crc32_parts), (primary.backup_lba, primary.crc32_parts));
-    let var = table.partitions().values().find(|partition| partition.name == "var").ok_or("no /var")?.clone();
-    assert_eq!((var.last_lba + 1) * 512, length - (1 << 20), "up to the MiB that holds the backup table");
-
-    let place = format!("{}?offset={}", disk.display(), var.first_lba * 512);
-    let checked = Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(&place).output()?;
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
-    let header = Command::new("/sbin/dumpe2fs").arg("-h").arg(&place).output()?;
-    let header = String::from_utf8(header.stdout)?;
-    let blocks: u64 = header
-        .lines()
-        .find_map(|line| line.strip_prefix("Block count:"))
-        .ok_or("dumpe2fs tells no block count")?
-        .trim()
-        .parse()?;
-    let bytes = (var.last_lba - var.first_lba + 1) * 512;
-    assert_eq!(blocks * 4096, bytes);
-    Ok(bytes)
-}
-
-#[test]
-fn var_grows_to_the_end_of_a_larger_disk_and_keeps_what_was_there() -> Result {
-    let probe = &images().probe;
-    let (_directory, path) = larger(probe, std::fs::metadata(&probe.disk)?.len())?;
-
-    // As built, something is kept.
-    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
-    let kept = cloud.probe("keep")?;
-    assert_eq!(kept["bytes"], 3 << 20);
-    let small = kept["room"].as_u64().ok_or("no room told")?;
-    cloud.off()?;
-    assert_eq!(var_fills(&path)?, 16 << 20);
-
-    // The same disk, larger: the file system is too, and what was kept is there.
-    File::options().write(true).open(&path)?.set_len(20 * GIB)?;
-    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
-    cloud.is(probe)?;
-    let later = cloud.probe("kept")?;
-    assert_eq!(later["sha256"], kept["sha256"]);
-    assert!(later["room"].as_u64() > Some(19 * GIB) && small < 16 << 20, "{later}");
-    cloud.off()?;
-    assert!(var_fills(&path)? > 19 * GIB);
-    Ok(())
-}
-
-#[test]
-fn power_that_failed_while_the_table_was_written_costs_nothing() -> Result {
-    let probe = &images().probe;
-    let (_directory, path) = larger(probe, 2 * GIB)?;
-    // What a node writes, up to the middle of the primary table: the backup is whole, the primary's header belongs to
-    // other entries.
-    let disk = File::options().read(true).write(true).open(&path)?;
-    let mut start_of_disk = vec![0; SectorSize::B512.table_bytes()];
-    disk.read_exact_at(&mut start_of_disk, 0)?;
-    let gpt = Gpt::parse(&start_of_disk, SectorSize::B512)?;
-    let table = to_disk_end(&gpt, 6, SectorSize::B512, 2 * GIB / 512).ok_or("not grown")?;
-    disk.write_all_at(&table.backup, table.backup_start)?;
-    disk.write_all_at(&table.primary[1024..], 1024)?;
-    disk.sync_all()?;
-    // Somebody else's reader agrees that it is torn.
-    assert!(gpt::GptConfig::new().open(&path).is_err());
-
-    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
-    cloud.is(probe)?;
-    cloud.off()?;
-    var_fills(&path)?;
-    Ok(())
-}
-
-#[test]
-fn a_node_killed_while_it_grows_finishes_at_its_next_boot() -> Result {
-    let probe = &images().probe;
-    let (_directory, path) = larger(probe, 4 * GIB)?;
-    let before = std::fs::read(&probe.disk)?[..SectorSize::B512.table_bytes()].to_vec();
-    let provider = Provider::start("throw-away-key", &[PROVIDER_NAME])?;
-    let setup = Setup::new(provider.ca_pem(), "throw-away-key")?;
-    let machine = probe.machine_with_disk(Disk::new(&path)).nic(network(&relay_path()?));
-    let mut vm = setup.deliver(machine, Delivery::Smbios).start()?;
-    // The table is the first thing that changes; the plug is pulled as soon as it has.
-    let deadline = std::time::Instant::now() + SOON;
-    let mut now = before.clone();
-    while now == before {
-        assert!(std::time::Instant::now() < deadline && vm.is_running(), "{}", vm.serial().tail());
-        std::thread::sleep(Duration::from_millis(1));
-        File::open(&path)?.read_exact_at(&mut now, 0)?;
-    }
-    vm.kill();
-    drop(vm);
-
-    let cloud = start(probe.machine_with_disk(Disk::new(&path)), |nic| nic)?;
-    cloud.is(probe)?;
-    cloud.off()?;
-    var_fills(&path)?;
     Ok(())
 }
 

@@ -38,6 +38,8 @@ pub const ROOT_SLOT: u64 = 48 << 20;
 pub const VERITY_SLOT: u64 = 1 << 20;
 /// Enough for a file system to be formatted; the node grows it to the end of its disk.
 const VAR_SIZE: u64 = 16 << 20;
+/// Block groups of 128 MiB in a flex group of `/var`.
+const FLEX_GROUP: &str = "1024";
 /// Label of a slot that holds no release, as `systemd-sysupdate` knows it.
 const EMPTY: &str = "_empty";
 /// Fixed, so that two builds agree. `/var` is found by its partition type.
@@ -119,7 +121,11 @@ pub fn make_var(tools: &Tools, image: &Path) -> Result<(), DiskError> {
     // Seconds since the epoch; 0 would mean "not set" to e2fsprogs.
     command.env("E2FSPROGS_FAKE_TIME", "1").env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf"));
     command.args(["-q", "-F", "-L", "astromesh-var", "-U", VAR_UUID, "-m", "0", "-b", "4096"]);
-    // Room in the descriptor table to grow online; no reserved inode tables left to fill in after the first mount.
+    // Bigger than mke2fs makes them: for each flex group that it adds, the kernel counts through all groups that there are
+    // (`ext4_calculate_overhead()`), and 64 TiB in the usual ones of 2 GiB take it half an hour. It is also the step in which
+    // a node grows the file system (`init/node/src/ext4.rs`).
+    command.args(["-G", FLEX_GROUP]);
+    // No reserved inode tables left to fill in after the first mount.
     command
         .args(["-E", &format!("hash_seed={VAR_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0")]);
     checked(command.arg(image))?;

@@ -18,7 +18,7 @@ use std::process::Command;
 /// The gates, and the test files of the `qemu` crate that each runs.
 const GATES: &[(&str, &[&str])] = &[
     ("phase0", &["phase0"]),
-    ("phase1", &["phase1", "cloud"]),
+    ("phase1", &["phase1", "phase1_disk", "cloud"]),
     ("phase2", &["phase2_boot", "phase2", "phase2_power"]),
 ];
 

@@ -13,6 +13,7 @@ pub mod bounded_read;
 pub mod clock;
 pub mod disk;
 pub mod durable;
+pub mod ext4;
 pub mod framed;
 pub mod inherited;
 pub mod ipc_client;

@@ -194,7 +194,7 @@ const SLOTS_CGROUP: Cgroup = Cgroup {
 };
 
 /// Every process of the node.
-pub static PROCESSES: [Process; 10] = [
+pub static PROCESSES: [Process; 11] = [
     Process {
         name: c"init",
         id: 0,
@@ -219,6 +219,30 @@ pub static PROCESSES: [Process; 10] = [
         keeps: &[],
         // What it reads must stay in memory when it is gone, so it is counted to no cgroup of its own.
         cgroup: None,
+        namespaces: Namespaces::MACHINE,
+        reads: None,
+        owns: &[],
+        may_say: &[],
+    },
+    // Grows the file system on `/var` to the end of its partition.
+    Process {
+        name: c"grow",
+        id: 908,
+        // A step can't be interrupted, there may be hundreds, and nothing waits for them.
+        kind: Kind::Job { within: None },
+        keeps: &[Kept {
+            capabilities: CapabilitySet::SYS_RESOURCE,
+            why: "without it the kernel grows no file system",
+        }],
+        cgroup: Some(Cgroup {
+            path: c"/sys/fs/cgroup/grow",
+            kill: c"/sys/fs/cgroup/grow/cgroup.kill",
+            limits: &[Limit {
+                file: c"pids.max",
+                value: "1",
+                why: "it is one process, and nothing outlives it",
+            }],
+        }),
         namespaces: Namespaces::MACHINE,
         reads: None,
         owns: &[],
@@ -414,6 +438,8 @@ pub static PROCESSES: [Process; 10] = [
 pub const INIT: &Process = row("init");
 /// Reads ahead what the runtime will need first.
 pub const PREFETCH: &Process = row("prefetch");
+/// Grows the file system on `/var`.
+pub const GROW: &Process = row("grow");
 /// Parses the machine-config.
 pub const CONFIG: &Process = row("config");
 /// Asks a cloud's metadata server for the machine-config.

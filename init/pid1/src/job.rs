@@ -2,10 +2,11 @@
 //!
 //! Every job is started here and has four things: a cgroup with limits, a deadline after which everything in that cgroup is
 //! killed, an [`End`] that is a type, and a piece of memory in which it leaves its reason when it fails. So a job that hangs,
-//! grows or dies costs its own work and nothing else, and whoever asked for it reads why.
+//! grows or dies costs its own work and nothing else, and whoever asked for it reads why. A job that nothing waits for may
+//! lack the deadline.
 //!
-//! While the boot stands still for a job, [`run`] waits for it; after the boot they are one of a queue ([`crate::jobs`]).
-//! Nothing here allocates.
+//! While the boot stands still for a job, [`run`] waits for it; after the boot they are one of a queue ([`crate::jobs`]), but
+//! for the one that grows `/var`. Nothing here allocates.
 
 use crate::cgroup;
 use crate::ground::Ground;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 pub struct Job {
     process: &'static Process,
     cgroup: &'static Cgroup,
-    within: Duration,
+    within: Option<Duration>,
 }
 
 impl Job {
@@ -39,8 +40,21 @@ impl Job {
     /// Elsewhere, on such a row.
     pub const fn of(process: &'static Process) -> Self {
         match (&process.cgroup, process.kind) {
-            (Some(cgroup), Kind::Job { within: Some(within) }) => Self { process, cgroup, within },
+            (Some(cgroup), Kind::Job { within: within @ Some(_) }) => Self { process, cgroup, within },
             _ => panic!("a job has a cgroup and a deadline"),
+        }
+    }
+
+    /// The job of this row, which nothing waits for. In a constant, a row with a deadline or without a cgroup is an error of
+    /// the compiler.
+    ///
+    /// # Panics
+    ///
+    /// Elsewhere, on such a row.
+    pub const fn without_deadline(process: &'static Process) -> Self {
+        match (&process.cgroup, process.kind) {
+            (Some(cgroup), Kind::Job { within: None }) => Self { process, cgroup, within: None },
+            _ => panic!("a job without a deadline has a cgroup, and says so"),
         }
     }
 
@@ -86,8 +100,8 @@ pub type Reason = String<MAX_REASON>;
 pub struct Running {
     what: &'static Job,
     pid: Pid,
-    within: Duration,
-    deadline: Instant,
+    /// How long it may take, and when that is over.
+    limit: Option<(Duration, Instant)>,
     overdue: bool,
     reason: OwnedFd,
 }
@@ -100,7 +114,8 @@ impl Running {
         [input, output]: [BorrowedFd<'_>; 2],
         ground: &Ground,
     ) -> Result<Self, StartError> {
-        let within = if twin::is(Twin::HangTakeDrive) { Duration::from_secs(15) } else { what.within };
+        let shorter = twin::is(Twin::HangTakeDrive).then(|| Duration::from_secs(15));
+        let limit = what.within.map(|within| shorter.unwrap_or(within));
         let cgroup = cgroup::make(what.cgroup).map_err(StartError::MakeCgroup)?;
         let reason = rustix::fs::memfd_create(what.process.name, MemfdFlags::CLOEXEC)
             .map_err(StartError::MakeReason)?;
@@ -112,7 +127,8 @@ impl Running {
             fds: &[input, output, ground.kmsg.as_fd(), reason.as_fd()],
         })
         .map_err(StartError::Spawn)?;
-        Ok(Self { what, pid, within, deadline: Instant::now() + within, overdue: false, reason })
+        let limit = limit.map(|within| (within, Instant::now() + within));
+        Ok(Self { what, pid, limit, overdue: false, reason })
     }
 
     /// Its process.
@@ -120,18 +136,23 @@ impl Running {
         self.pid
     }
 
-    /// When it must have ended; `None` once it was killed for not having.
+    /// When it must have ended; `None` once it was killed for not having, and where it may take as long as it takes.
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.overdue).then_some(self.deadline)
+        self.limit.filter(|_| !self.overdue).map(|(_, deadline)| deadline)
     }
 
     /// Kills it, and whatever it started, if it is past its deadline.
     pub fn kill_if_overdue(&mut self, now: Instant) {
-        if self.overdue || now < self.deadline {
+        let Some((within, _)) = self.limit.filter(|(_, deadline)| !self.overdue && now >= *deadline) else {
             return;
-        }
+        };
         self.overdue = true;
-        log::error!("{} is not done after {} s and is killed", self.what.name(), self.within.as_secs());
+        log::error!("{} is not done after {} s and is killed", self.what.name(), within.as_secs());
+        self.kill();
+    }
+
+    /// Kills it, and whatever it started.
+    pub fn kill(&self) {
         if let Err(cause) = write_file(self.what.cgroup.kill, b"1") {
             log::warn!("{}: cgroup.kill: {cause}", self.what.name());
             let _ = rustix::process::kill_process(self.pid, Signal::KILL);
@@ -149,7 +170,7 @@ impl Running {
             End::Code(_) => left(&self.reason),
             End::Signal(signal) => text(format_args!("{} was ended by signal {signal}", self.what.name())),
             End::Overdue => {
-                let seconds = self.within.as_secs();
+                let seconds = self.limit.map_or(0, |(within, _)| within.as_secs());
                 text(format_args!("{} was not done after {seconds} s, and was killed", self.what.name()))
             }
         };
@@ -174,7 +195,7 @@ pub fn run(
         }
         let now = Instant::now();
         running.kill_if_overdue(now);
-        if running.deadline + DIES_WITHIN < now {
+        if running.limit.is_some_and(|(_, deadline)| deadline + DIES_WITHIN < now) {
             // It waits for a device that doesn't answer. The boot goes on, and the job is reaped like any orphan.
             return Ok((End::Overdue, text(format_args!("{} can't be killed: a device hangs", what.name()))));
         }

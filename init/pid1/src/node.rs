@@ -4,6 +4,7 @@
 
 use crate::boot::timeline::Timeline;
 use crate::clearance::Applied;
+use crate::job::Running;
 use crate::jobs::Jobs;
 use crate::late::Late;
 use crate::supervise::services::Services;
@@ -11,13 +12,16 @@ use crate::supervise::trial::Trial;
 use astromesh_node::clock;
 use astromesh_proto::ipc::{self, MAX_TEXT};
 use heapless::String;
+use std::path::PathBuf;
 
 /// All PID 1 knows and holds beside the [`Ground`].
 pub struct Node {
     /// The stages so far.
     pub timeline: Timeline,
-    /// Whether `/var` outlives this boot.
-    pub var_on_disk: bool,
+    /// The device that `/var` is on; without one it is in memory, and ends with this boot.
+    pub var: Option<PathBuf>,
+    /// The job that grows the file system there, while it runs.
+    pub growth: Option<Running>,
     /// Whether the machine's clock was behind a moment that must have been, and was set.
     pub clock_was_behind: bool,
     /// What the machine-config says.
@@ -51,7 +55,8 @@ impl Node {
     pub fn new(timeline: Timeline) -> Self {
         Self {
             timeline,
-            var_on_disk: false,
+            var: None,
+            growth: None,
             clock_was_behind: false,
             config: Config::Maintenance(ipc::cut("no machine-config has been read yet")),
             operator: false,

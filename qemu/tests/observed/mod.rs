@@ -104,6 +104,7 @@ fn explained(row: &Process) -> &'static [&'static str] {
             "/dev/null",
             "/dev/vd",
             "/dev/watchdog",
+            "/memfd:grow",
             "/memfd:slots",
             "/sys/fs/cgroup/",
             "anon_inode:[signalfd]",
@@ -112,6 +113,8 @@ fn explained(row: &Process) -> &'static [&'static str] {
         ],
         // What it reads ahead.
         "prefetch" => &["/dev/kmsg", "/dev/null", "/usr/"],
+        // The partition that it reads the superblock from, and what is mounted of it.
+        "grow" => &["/dev/kmsg", "/dev/vd", "/memfd:grow", "/var"],
         // It lists the links again every two seconds.
         "net" => &["/dev/kmsg", "/dev/null", "/sys/class/net", "/sys/devices/", "socket:"],
         // Both logs that it collects.

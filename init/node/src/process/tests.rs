@@ -25,12 +25,14 @@ fn users_are_unique_and_only_pid_1_and_slots_are_root() {
 }
 
 #[test]
-fn only_the_two_that_configure_the_network_keep_a_capability_and_each_has_its_reason() {
+fn only_the_two_that_configure_the_network_and_grow_keep_a_capability_and_each_has_its_reason() {
     let keeping = PROCESSES.iter().filter(|process| !process.capabilities().is_empty());
-    assert_eq!(keeping.map(Process::name).collect::<Vec<_>>(), ["init", "metadata", "net"]);
+    assert_eq!(keeping.map(Process::name).collect::<Vec<_>>(), ["init", "grow", "metadata", "net"]);
+    assert_eq!(GROW.capabilities(), CapabilitySet::SYS_RESOURCE);
     let of_the_network = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | CapabilitySet::NET_BIND_SERVICE;
     for process in PROCESSES.iter().filter(|process| process.kind != Kind::Pid1) {
-        assert!(of_the_network.contains(process.capabilities()), "{}", process.name());
+        let may = if process.id == GROW.id { GROW.capabilities() } else { of_the_network };
+        assert!(may.contains(process.capabilities()), "{}", process.name());
         for kept in process.keeps {
             assert_eq!(kept.capabilities.bits().count_ones(), 1, "{}: one reason each", process.name());
             assert!(!kept.why.is_empty(), "{}", process.name());

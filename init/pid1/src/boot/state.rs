@@ -1,20 +1,23 @@
 //! `/var`: the only place where the node keeps anything, shared by both slots.
 //!
-//! On the root's own disk, by its discoverable-partition type; never executable, never a device, never setuid. It grows
-//! to the disk's end ([`super::grow`]). A node without it runs from memory and says so: what it keeps is lost at the next
-//! start.
+//! On the root's own disk, by its discoverable-partition type; never executable, never a device, never setuid. Its partition
+//! grows to the disk's end here ([`super::table`]), its file system once the boot is over ([`super::grow`]). A node without
+//! it runs from memory and says so: what it keeps is lost at the next start.
 
 use super::stage::{Report, StageError};
-use super::{directory, grow};
+use super::{directory, table};
 use crate::ground::Ground;
 use crate::node::Node;
 use astromesh_node::disk::{self, Disk};
+use astromesh_node::ext4::Ext4;
 use astromesh_node::process;
 use astromesh_node::view::STRICT;
 use astromesh_verity::Uuid;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::mount;
+use rustix::mount::{UnmountFlags, mount, unmount};
 use std::ffi::CString;
+use std::path::Path;
 
 /// Why there is no `/var` at all.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +46,15 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
         .and_then(|disk| disk.table()?.partitions().find(|entry| entry.type_guid == VAR))
         .map(|entry| entry.number);
     let (partition, grown) = match (&disk, number) {
-        (Some(disk), Some(number)) => (disk::by_number(&disk.name, number), grow::partition(disk, number)),
+        (Some(disk), Some(number)) => (disk::by_number(&disk.name, number), table::grow(disk, number)),
         _ => (None, Ok(())),
     };
-    let mounted = partition.as_ref().map(|partition| {
-        let source = CString::new(partition.device.to_string_lossy().as_bytes()).unwrap_or_default();
-        mount(source.as_c_str(), c"/var", c"ext4", STRICT, c"errors=remount-ro")
-    });
-    node.var_on_disk = matches!(mounted, Some(Ok(())));
-    if !node.var_on_disk {
+    let mounted = partition.as_ref().map(|partition| mount_var(&partition.device));
+    node.var = match (&partition, &mounted) {
+        (Some(partition), Some(Ok(()))) => Some(partition.device.clone()),
+        _ => None,
+    };
+    if node.var.is_none() {
         mount(c"tmpfs", c"/var", c"tmpfs", STRICT, c"mode=0755,size=64m").map_err(StateError::MountMemory)?;
     }
     let owned = process::directories("/var/lib/").map(|(directory, id)| (directory.path, id, directory.mode));
@@ -64,9 +67,8 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
     Ok(match (partition, mounted) {
         (Some(partition), Some(Ok(()))) => {
             let device = partition.device.display();
-            match grown.and_then(|()| grow::file_system(&partition)) {
-                Ok(None) => Report::done(&format!("/var on {device}")),
-                Ok(Some(grown)) => Report::done(&format!("/var on {device}, {grown}")),
+            match grown {
+                Ok(()) => Report::done(&format!("/var on {device}")),
                 Err(cause) => Report::degraded(&format!("/var on {device}; {cause}")),
             }
         }
@@ -76,4 +78,23 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
         )),
         _ => Report::degraded("/var in memory: the disk has no var partition"),
     })
+}
+
+/// Mounts it, and once more where replaying its journal has changed its shape: power failed in a step of growing it.
+///
+/// The kernel takes the number of block groups from the superblock before it replays the journal, and the length of the file
+/// system from the superblock after it (`ext4_fill_super()`, `ext4_flex_group_add()` in Linux 6.12). Where the two disagree,
+/// a file in the new groups is an error, and the next step of growing is a `BUG()`. The second mount has nothing to replay.
+fn mount_var(device: &Path) -> Result<(), Errno> {
+    let source = CString::new(device.to_string_lossy().as_bytes()).unwrap_or_default();
+    let file = rustix::fs::open(device, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mount_it = || mount(source.as_c_str(), c"/var", c"ext4", STRICT, c"errors=remount-ro");
+    let before = Ext4::read(&file);
+    mount_it()?;
+    if Ext4::read(&file) == before {
+        return Ok(());
+    }
+    log::warn!("state: power failed while /var grew; it is mounted once more, with its new length");
+    unmount(c"/var", UnmountFlags::empty())?;
+    mount_it()
 }

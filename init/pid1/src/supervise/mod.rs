@@ -15,6 +15,7 @@ use crate::boot::root::proof::device_name;
 use crate::boot::timeline::Moment;
 use crate::clearance::Clearance;
 use crate::ground::Ground;
+use crate::job::{End, Running};
 use crate::jobs::{self, Jobs, Order};
 use crate::node::{Config, Node};
 use astromesh_node::clock::now_us;
@@ -30,7 +31,7 @@ use astromesh_verity::table::Verdict;
 use power::{Buttons, How};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitOptions};
+use rustix::process::{Signal, WaitOptions, WaitStatus};
 use services::{COUNT, Own, Service};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -233,11 +234,22 @@ fn tell_update(node: &Node, Order { work, number }: Order, outcome: &jobs::JobOu
     }
 }
 
+/// Takes note that the job which grows `/var` has ended. What it left says how far it got.
+fn finish_growth(node: &mut Node, growth: Running, status: WaitStatus) {
+    let (end, left) = growth.end(status);
+    let outcome = if end == End::Code(0) { StageOutcome::Done } else { StageOutcome::Degraded };
+    node.timeline.finish("grow", outcome, &left);
+}
+
 /// Takes the ends of processes: of services, and of every orphan of the machine; whether that were all.
 fn reap(node: &mut Node, _: &Taken) -> bool {
     // Bounded, so that a storm of dying orphans can't keep PID 1 from the watchdog.
     for _ in 0..AT_ONCE * 16 {
         let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return true };
+        if let Some(growth) = node.growth.take_if(|growth| growth.pid() == pid) {
+            finish_growth(node, growth, status);
+            continue;
+        }
         if let Some((order, outcome)) = node.jobs.ended(pid, status) {
             finish_job(node, order, &outcome);
             continue;
@@ -392,7 +404,7 @@ fn answer(ground: &Ground, node: &Node, memory: bool, number: u32) {
         root_verified: verified,
         watchdog: ground.watchdog.is_some(),
         config_error: node.maintenance().cloned().unwrap_or_default(),
-        var_on_disk: node.var_on_disk,
+        var_on_disk: node.var.is_some(),
         allocations: heap::allocations_since_sealed(),
         clock_was_behind: node.clock_was_behind,
     };
@@ -418,8 +430,12 @@ fn stop(ground: &Ground, node: &mut Node, signals: &OwnedFd, how: How) -> ! {
     log::info!("stopping: {how:?}");
     node.services.stop_restarting();
     node.services.signal(Signal::TERM);
+    // It holds /var, which is to be unmounted. It ends with the step that it is in, and the next boot goes on.
+    if let Some(growth) = &node.growth {
+        growth.kill();
+    }
     let deadline = Instant::now() + STOP_WITHIN;
-    while node.services.any_running() && Instant::now() < deadline {
+    while (node.services.any_running() || node.growth.is_some()) && Instant::now() < deadline {
         let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         let _ = rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], Some(&timeout));
         reap(node, &Taken::all(signals));
