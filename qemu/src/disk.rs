@@ -47,6 +47,7 @@ pub struct Disk {
     sparse: bool,
     serial: Option<String>,
     boot: bool,
+    log: Option<PathBuf>,
 }
 
 impl Disk {
@@ -62,6 +63,7 @@ impl Disk {
             sparse: false,
             serial: None,
             boot: false,
+            log: None,
         }
     }
 
@@ -114,6 +116,14 @@ impl Disk {
         self
     }
 
+    /// Every write and every flush is written down in this file, which is there and empty: see [`crate::write_log`].
+    /// The image must be raw.
+    #[must_use]
+    pub fn log_writes(mut self, log: impl Into<PathBuf>) -> Self {
+        self.log = Some(log.into());
+        self
+    }
+
     /// Where the image is.
     pub fn path(&self) -> &std::path::Path {
         &self.path
@@ -121,15 +131,25 @@ impl Disk {
 
     pub(crate) fn arguments(&self, index: usize) -> Vec<String> {
         // Absolute, because QEMU takes what precedes a colon in a bare name for a protocol (nbd:, http:).
-        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        let path = escape_commas(&path.to_string_lossy());
+        let absolute = |path: &PathBuf| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            escape_commas(&path.to_string_lossy())
+        };
+        let path = absolute(&self.path);
         let format = match self.format {
             DiskFormat::Raw => "raw",
             DiskFormat::Qcow2 => "qcow2",
             DiskFormat::Vhd => "vpc",
             DiskFormat::Vmdk => "vmdk",
         };
-        let mut drive = format!("if=none,id=disk{index},format={format},file={path}");
+        let mut drive = match &self.log {
+            None => format!("if=none,id=disk{index},format={format},file={path}"),
+            Some(log) => format!(
+                "if=none,id=disk{index},driver=blklogwrites,file.driver=file,file.filename={path},\
+                 log.driver=file,log.filename={}",
+                absolute(log)
+            ),
+        };
         if self.read_only {
             drive += ",readonly=on";
         }
@@ -182,6 +202,15 @@ mod tests {
     fn a_colon_in_a_name_does_not_become_a_protocol() {
         let arguments = Disk::new("nbd:198.51.100.1:10809").arguments(0);
         assert!(arguments[1].contains("file=/") && arguments[1].ends_with("/nbd:198.51.100.1:10809"));
+    }
+
+    #[test]
+    fn a_disk_whose_writes_are_written_down_is_raw_below_its_log() {
+        let arguments = Disk::new("/a,b").log_writes("/l").arguments(1);
+        assert_eq!(
+            arguments[1],
+            "if=none,id=disk1,driver=blklogwrites,file.driver=file,file.filename=/a,,b,log.driver=file,log.filename=/l"
+        );
     }
 
     #[test]

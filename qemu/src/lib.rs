@@ -39,6 +39,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod aftermath;
 pub mod artifact;
 pub mod http;
 pub mod node;
@@ -48,12 +49,14 @@ pub mod release;
 pub mod slots;
 pub mod sockets;
 pub mod tamper;
+pub mod write_log;
 
 mod accelerator;
 mod builder;
 mod disk;
 pub mod emulator;
 mod exit;
+mod fat;
 mod nic;
 mod process;
 mod qmp;

@@ -6,6 +6,8 @@
 //!
 //! Only for a disk whose machine is off: what a running guest has not written yet isn't here.
 
+mod difference;
+
 use crate::release::Release;
 use astromesh_verity::{ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, Uuid, partition_uuids};
 use fatfs::{FileSystem, FsOptions};
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The type of the EFI system partition (UEFI specification, "GPT Partition Entry").
-const ESP: Uuid = Uuid::from_u128(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b);
+pub(crate) const ESP: Uuid = Uuid::from_u128(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b);
 /// Where the boot loader looks for unified kernel images.
 const IMAGES: &str = "EFI/Linux";
 /// Label of a slot that holds no release, as `systemd-sysupdate` knows it.

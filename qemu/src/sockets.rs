@@ -109,6 +109,13 @@ fn held_inodes(fds: &Path) -> Result<BTreeSet<u64>, SocketsError> {
     Ok(entries.flatten().filter_map(inode).collect())
 }
 
+/// Whether there is no such process, or only its exit status.
+fn has_ended(pid: u32) -> bool {
+    // The state is the first field after the name, which ends with the last parenthesis: proc_pid_stat(5).
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    state.and_then(|stat| stat.rsplit_once(") ")?.1.chars().next()).is_none_or(|state| "ZX".contains(state))
+}
+
 /// `sl local remote st queues timer retrnsmt uid timeout inode ...`, addresses in hexadecimal.
 fn parse_row(table: &'static str, line: &str) -> Option<(u64, InetSocket)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
@@ -144,6 +151,8 @@ pub struct SocketSampler {
 pub struct Samples {
     /// How many looks succeeded: none would prove nothing.
     pub looks: usize,
+    /// How many failed while the process was there.
+    pub failed: usize,
     /// Each socket, and in how many looks it was there.
     pub sockets: BTreeMap<InetSocket, usize>,
     /// Looks that saw a packet socket.
@@ -154,6 +163,18 @@ impl Samples {
     /// Those that lead, or could lead, out of this host.
     pub fn outside(&self) -> Vec<&InetSocket> {
         self.sockets.keys().filter(|socket| !socket.is_loopback()).collect()
+    }
+
+    /// That nothing led out of this host, for somebody who really looked: an error says what did, or that nobody can say.
+    pub fn all_inside(&self) -> Result<(), String> {
+        let outside = self.outside();
+        if self.looks == 0 || self.failed > 0 {
+            Err(format!("{} looks at the sockets, and {} that failed, show nothing", self.looks, self.failed))
+        } else if !outside.is_empty() || self.packet > 0 {
+            Err(format!("sockets that lead out of this host: {outside:?}, and {} of packets", self.packet))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -166,14 +187,20 @@ impl SocketSampler {
         let (seen, stop) = (Arc::new(Mutex::new(Samples::default())), Arc::new(AtomicBool::new(false)));
         let (sink, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
         let look = move || {
-            while !stopped.load(Ordering::Relaxed)
-                && let Ok(now) = QemuSockets::of(pid)
-            {
+            while !stopped.load(Ordering::Relaxed) {
+                let now = QemuSockets::of(pid);
                 let mut samples = sink.lock().unwrap_or_else(PoisonError::into_inner);
-                samples.looks += 1;
-                samples.packet += usize::from(now.packet > 0);
-                for socket in now.inet {
-                    *samples.sockets.entry(socket).or_default() += 1;
+                match now {
+                    Ok(now) => {
+                        samples.looks += 1;
+                        samples.packet += usize::from(now.packet > 0);
+                        for socket in now.inet {
+                            *samples.sockets.entry(socket).or_default() += 1;
+                        }
+                    }
+                    // It has ended, or is about to be reaped: there is nothing left to see.
+                    Err(_) if has_ended(pid) => break,
+                    Err(_) => samples.failed += 1,
                 }
                 drop(samples);
                 std::thread::sleep(INTERVAL);
@@ -233,5 +260,35 @@ mod tests {
         assert_eq!(four, Some("127.0.0.1:8080".parse().unwrap()));
         assert_eq!(parse_address(&format!("{}:0000", "0".repeat(32))), Some("[::]:0".parse().unwrap()));
         assert_eq!(parse_address("zz:1"), None);
+    }
+
+    #[test]
+    fn only_somebody_who_looked_can_say_that_nothing_led_out() {
+        let socket = |address: &str| InetSocket {
+            table: "tcp",
+            local: address.parse().unwrap(),
+            remote: "0.0.0.0:0".parse().unwrap(),
+        };
+        let seen = |address: &str| Samples {
+            looks: 3,
+            sockets: BTreeMap::from([(socket(address), 3)]),
+            ..Samples::default()
+        };
+        assert_eq!(seen("127.0.0.1:1").all_inside(), Ok(()));
+        let wrong = [
+            Samples::default(),
+            Samples { looks: 0, ..seen("127.0.0.1:1") },
+            Samples { failed: 1, ..seen("127.0.0.1:1") },
+            Samples { packet: 1, ..seen("127.0.0.1:1") },
+            seen("192.0.2.1:1"),
+        ];
+        for samples in wrong {
+            assert!(samples.all_inside().is_err(), "{samples:?}");
+        }
+        let sampler = SocketSampler::start(std::process::id());
+        while sampler.seen().looks < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(sampler.stop().failed, 0);
     }
 }
