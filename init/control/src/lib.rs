@@ -4,6 +4,7 @@
 //! runtime, one accepts, and each connection (at most [`serve::MOST_CONNECTIONS`]) has its own. It keeps no
 //! capability; what only PID 1 can know or do it asks PID 1 for. See docs/decisions/005-control-has-threads.md.
 
+mod bind;
 mod doctor;
 mod error;
 mod health;

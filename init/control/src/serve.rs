@@ -5,18 +5,18 @@
 
 use crate::error::{CertificatesError, ListenError, ServeError};
 use crate::shared::{STACK, Shared};
-use crate::{doctor, status, update};
+use crate::{bind, doctor, status, update};
 use astromesh_node::framed::Framed;
 use astromesh_proto::control::{ALPN, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use astromesh_proto::frame;
-use astromesh_proto::ipc::ToInit;
+use astromesh_proto::ipc::{self, ToInit};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,8 +36,13 @@ const LINES_AT_ONCE: usize = 100;
 pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
     let config = shared.config.as_ref().ok_or(ListenError::FindOperator)?;
     let tls = Arc::new(server_config(&config.ca, &config.certificate, &config.key)?);
-    let listener = TcpListener::bind(config.listen.as_str())
-        .map_err(|error| ListenError::Listen { address: config.listen.clone(), cause: error })?;
+    let listener = bind::listen(&config.listen, |error| {
+        log::error!("{error}");
+        let waiting = ToInit::Waiting { reason: ipc::cut(&error.to_string()) };
+        if let Err(error) = shared.pid1.tell(&waiting) {
+            log::warn!("{error}");
+        }
+    });
     log::info!("serving the control API on {}", config.listen);
     if let Err(error) = shared.pid1.tell(&ToInit::Ready) {
         log::warn!("{error}");
