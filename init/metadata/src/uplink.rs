@@ -9,7 +9,7 @@
 use astromesh_link::dhcp::Dhcp;
 use astromesh_link::lease::{Change, Lease};
 use astromesh_link::links::{self, EthernetLink};
-use astromesh_link::netlink::{Netlink, Origin};
+use astromesh_link::netlink::{GivenBy, Netlink};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -102,9 +102,9 @@ impl Uplink {
     fn apply(&mut self, index: usize, lease: Lease, server: Ipv4Addr) -> Result<(), Errno> {
         let link = &self.borrowed[index].link;
         let address = IpAddr::V4(lease.address);
-        self.netlink.add_address(link.index, address, lease.prefix, Origin::Lease(ADDRESS_LASTS))?;
+        self.netlink.add_address(link.index, address, lease.prefix, GivenBy::Lease(ADDRESS_LASTS))?;
         log::info!("{}: {}/{} from {}", link.name, lease.address, lease.prefix, lease.server);
-        let (link, router) = (link.index, lease.router);
+        let (link, router) = (link.index, lease.gateway_to(server));
         self.leased = Some((link, lease));
         match router {
             Some(router) => self.netlink.set_host_route(link, server, router),
