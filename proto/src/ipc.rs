@@ -23,10 +23,14 @@ pub const MAX_REASON: usize = 400;
 
 /// What a service tells PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "a box would allocate, and PID 1 must not")]
 pub enum ToInit {
     /// The service does its work now.
     Ready,
+    /// The service can't do its work yet, and goes on trying.
+    Waiting {
+        /// For what.
+        reason: String<MAX_TEXT>,
+    },
     /// Whether health holds, and why not; from `control`, which probes the runtime.
     Health {
         /// Whether health holds.

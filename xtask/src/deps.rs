@@ -6,8 +6,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Needed by these commands themselves.
-const OURS: &[(&str, &str)] =
-    &[("cryptsetup-bin", "`veritysetup`, written by others, checks our hash trees")];
+const OURS: &[(&str, &str)] = &[
+    ("cryptsetup-bin", "`veritysetup`, written by others, checks our hash trees"),
+    ("dnsmasq-base", "leases addresses to our links in a test, in a network of the test's own"),
+    ("iproute2", "lays that network, and asks the kernel what is in force there"),
+    ("radvd", "advertises itself as their router"),
+];
 
 /// Installs what is missing; says what, and why. Does nothing, quickly, when all is there.
 pub fn install() -> Result<()> {

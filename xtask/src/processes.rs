@@ -66,6 +66,7 @@ mod tests {
     fn say(say: Say) -> String {
         match say {
             Say::Ready => "ready",
+            Say::Waiting => "waiting",
             Say::Health => "health",
             Say::Ask => "ask",
             Say::RestartAgent => "restart the agent",

@@ -129,6 +129,8 @@ fn deny() -> Result<()> {
 const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["grow", "hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
+    ("astromesh-link", &["servers"]),
+    ("astromesh-net", &["links"]),
     ("astromesh-oci", &["delta", "registry", "source"]),
     ("astromesh-rootfs", &["checkers", "documents", "launcher", "promises", "sbom", "sysupdate"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),

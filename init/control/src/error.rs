@@ -23,7 +23,8 @@ pub enum ListenError {
     UseCertificates(#[from] CertificatesError),
     /// The address can't be listened on.
     #[error(
-        "the control API can't listen on {address}: {cause}; check `operator.listen` of the machine-config"
+        "the control API can't listen on {address} yet: {cause}; this is tried until it can, and if the node never gets \
+         that address, correct `operator.listen` of the machine-config"
     )]
     Listen {
         /// Which.

@@ -5,6 +5,7 @@
 //! that wait at the [`door`]. It keeps no
 //! capability; what only PID 1 can know or do it asks PID 1 for. See docs/decisions/005-control-has-threads.md.
 
+mod bind;
 mod cut;
 mod doctor;
 mod door;

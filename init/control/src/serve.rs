@@ -10,11 +10,11 @@ mod tests;
 use crate::door::{ASKS_WITHIN, Door, Place, Waiting, is_of_this_machine};
 use crate::error::{CertificatesError, ListenError, ServeError};
 use crate::shared::{STACK, Shared};
-use crate::{doctor, status, update};
+use crate::{bind, doctor, status, update};
 use astromesh_node::framed::Framed;
 use astromesh_proto::control::{ALPN, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use astromesh_proto::frame::{self, FrameError};
-use astromesh_proto::ipc::ToInit;
+use astromesh_proto::ipc::{self, ToInit};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -39,8 +39,13 @@ pub const LINES_AT_ONCE: usize = 100;
 pub fn listen(shared: &Arc<Shared>) -> Result<Infallible, ListenError> {
     let config = shared.config.as_ref().ok_or(ListenError::FindOperator)?;
     let tls = Arc::new(server_config(&config.ca, &config.certificate, &config.key)?);
-    let listener = TcpListener::bind(config.listen.as_str())
-        .map_err(|error| ListenError::Listen { address: config.listen.clone(), cause: error })?;
+    let listener = bind::listen(&config.listen, |error| {
+        log::error!("{error}");
+        let waiting = ToInit::Waiting { reason: ipc::cut(&error.to_string()) };
+        if let Err(error) = shared.pid1.tell(&waiting) {
+            log::warn!("{error}");
+        }
+    });
     log::info!("serving the control API on {}", config.listen);
     if let Err(error) = shared.pid1.tell(&ToInit::Ready) {
         log::warn!("{error}");

@@ -22,7 +22,7 @@ impl Dhcp {
     /// A client that will look for a server at once; `None`, said in the log, when it can have no socket.
     pub fn start(link: &EthernetLink) -> Option<Self> {
         let index = i32::try_from(link.index).ok()?;
-        let socket = PacketSocket::open(index)
+        let socket = PacketSocket::open(index, wire::CLIENT_PORT)
             .inspect_err(|error| log::error!("{}: DHCP has no socket: {error}", link.name))
             .ok()?;
         let mut transaction = [0; 4];

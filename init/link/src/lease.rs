@@ -4,6 +4,7 @@
 //! over when it runs out. A refusal starts over at once. The kernel is given the lease's end with the address, so
 //! that it goes even if this process does.
 
+use crate::routes::Route;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,12 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause before a message is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
-/// Shortest lease taken seriously: a server that says less makes us busy, not better connected.
-const SHORTEST: u32 = 60;
+/// Longest of the shortest pauses between two tries to renew (RFC 2131 4.4.5). A lease that is shorter than some
+/// minutes leaves no time for it, so it is at most this part of the lease.
+const RENEW_PAUSE: Duration = Duration::from_secs(60);
+const RENEW_PART: u32 = 16;
+/// How long a lease lasts whose server doesn't say, in seconds: what busybox's client takes.
+pub const UNSAID: u32 = 3600;
 /// How often an offer is asked for before another one is looked for.
 const ASKED_FOR: u32 = 4;
 
@@ -23,18 +28,30 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// Length of its network's prefix.
     pub prefix: u8,
-    /// Default gateway.
-    pub router: Option<Ipv4Addr>,
+    /// Routes, the default route among them.
+    pub routes: Vec<Route>,
     /// Name servers, at most three.
     pub nameservers: heapless::Vec<Ipv4Addr, 3>,
+    /// Domains in which the resolver looks for names without dots.
+    pub domains: Vec<String>,
+    /// Largest packet that the link carries, in bytes.
+    pub mtu: Option<u16>,
     /// The server that granted it.
     pub server: Ipv4Addr,
-    /// Seconds it lasts.
+    /// Seconds it lasts, from when it was asked for; never more than the server said.
     pub seconds: u32,
     /// Seconds until it is renewed (T1).
     pub renew_after: u32,
     /// Seconds until anybody may renew it (T2).
     pub rebind_after: u32,
+}
+
+impl Lease {
+    /// The router by which `address` is reached; `None` when it is on the link, or can't be reached.
+    pub fn gateway_to(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let leading = self.routes.iter().filter(|route| route.leads_to(address));
+        leading.max_by_key(|route| route.prefix)?.gateway
+    }
 }
 
 /// What came from a server.
@@ -91,12 +108,14 @@ pub struct Client {
     state: State,
     send_at: Instant,
     pause: Duration,
+    /// When a lease was asked for last: a server counts from no earlier than that (RFC 2131 4.4.1).
+    asked: Instant,
 }
 
 impl Client {
     /// A client that will look for a server at once.
     pub fn new(now: Instant) -> Self {
-        Self { state: State::Selecting, send_at: now, pause: FIRST_PAUSE }
+        Self { state: State::Selecting, send_at: now, pause: FIRST_PAUSE, asked: now }
     }
 
     /// When [`Self::poll`] wants to be called again.
@@ -130,6 +149,7 @@ impl Client {
             }
             State::Requesting { offer, sent } => {
                 *sent += 1;
+                self.asked = now;
                 Send::Request { address: offer.address, server: offer.server }
             }
             State::Bound { lease, since } => {
@@ -137,7 +157,9 @@ impl Client {
                 // RFC 2131 4.4.5: half of what remains, but not less than a minute.
                 let until = if rebinding { lease.seconds } else { lease.rebind_after };
                 let remains = (*since + seconds(until)).saturating_duration_since(now);
-                self.send_at = now + (remains / 2).max(Duration::from_secs(60)).min(remains.max(FIRST_PAUSE));
+                let least = RENEW_PAUSE.min(seconds(lease.seconds / RENEW_PART)).max(FIRST_PAUSE);
+                self.send_at = now + (remains / 2).max(least).min(remains.max(FIRST_PAUSE));
+                self.asked = now;
                 Send::Renew { address: lease.address, server: (!rebinding).then_some(lease.server) }
             }
         };
@@ -176,18 +198,18 @@ impl Client {
     }
 
     fn bind(&mut self, mut lease: Lease, now: Instant) -> Change {
-        lease.seconds = lease.seconds.max(SHORTEST);
         // A server may leave T1 and T2 out, or put them in the wrong order.
-        let (half, most) = (lease.seconds / 2, lease.seconds / 8 * 7);
+        let (half, most) = (lease.seconds / 2, lease.seconds - lease.seconds.div_ceil(8));
         if lease.renew_after == 0 || lease.renew_after >= lease.seconds {
             lease.renew_after = half;
         }
         if lease.rebind_after <= lease.renew_after || lease.rebind_after >= lease.seconds {
             lease.rebind_after = most.max(lease.renew_after);
         }
-        self.send_at = now + seconds(lease.renew_after);
+        // A lease of a second must not make us ask without a pause.
+        self.send_at = (self.asked + seconds(lease.renew_after)).max(now + FIRST_PAUSE);
         self.pause = FIRST_PAUSE;
-        self.state = State::Bound { lease: lease.clone(), since: now };
+        self.state = State::Bound { lease: lease.clone(), since: self.asked };
         Change::Granted(lease)
     }
 
@@ -210,8 +232,10 @@ mod tests {
         Lease {
             address: Ipv4Addr::new(10, 0, 2, 15),
             prefix: 24,
-            router: None,
+            routes: Vec::new(),
             nameservers: heapless::Vec::new(),
+            domains: Vec::new(),
+            mtu: None,
             server: Ipv4Addr::new(10, 0, 2, 2),
             seconds,
             renew_after: 0,
@@ -293,7 +317,7 @@ mod tests {
     fn nonsensical_times_are_put_in_order() {
         let now = Instant::now();
         for (seconds, renew_after, rebind_after) in
-            [(0, 0, 0), (10, 20, 5), (3600, 3000, 2000), (u32::MAX, 1, 2)]
+            [(1, 0, 0), (10, 20, 5), (3600, 3000, 2000), (u32::MAX, 1, 2)]
         {
             let mut client = Client::new(now);
             let lease = Lease { renew_after, rebind_after, ..lease(seconds) };
@@ -301,9 +325,68 @@ mod tests {
             client.receive(Answer::Offer(lease.clone()), now);
             client.poll(now);
             let Some(Change::Granted(lease)) = client.receive(Answer::Ack(lease), now) else { panic!() };
-            assert!(lease.seconds >= SHORTEST);
+            assert_eq!(lease.seconds, seconds, "never longer than the server said, and never shorter");
             assert!(lease.renew_after <= lease.rebind_after && lease.rebind_after < lease.seconds);
         }
+    }
+
+    #[test]
+    fn a_lease_of_half_a_minute_is_renewed_at_fifteen_seconds_and_given_up_at_thirty() {
+        let start = Instant::now();
+        let mut client = bound(30, start);
+        assert_eq!(client.wake_at(), start + Duration::from_secs(15));
+        let mut asked = Vec::new();
+        loop {
+            let now = client.wake_at();
+            let (change, send) = client.poll(now);
+            if change.is_some() {
+                assert_eq!(now, start + Duration::from_secs(30));
+                break;
+            }
+            asked.push((now - start, send));
+            assert!(asked.len() < 16, "{asked:?}");
+        }
+        let asked_one = |(_, send): &&(_, _)| matches!(send, Some(Send::Renew { server: Some(_), .. }));
+        let one = asked.iter().filter(asked_one).count();
+        assert!(one > 1 && asked.len() - one > 1, "{asked:?}");
+        // Twin: one that was renewed is kept, and is counted from the question and not from the answer.
+        let mut client = bound(30, start);
+        client.poll(start + Duration::from_secs(15));
+        client.receive(Answer::Ack(lease(30)), start + Duration::from_secs(17));
+        assert_eq!(client.poll(start + Duration::from_secs(31)).0, None);
+        let end = start + Duration::from_secs(45);
+        assert!(matches!(client.poll(end).0, Some(Change::Lost(_))));
+    }
+
+    #[test]
+    fn a_server_that_leases_for_a_second_is_not_flooded() {
+        let start = Instant::now();
+        let mut client = Client::new(start);
+        let (mut now, mut sent) = (start, 0);
+        while now < start + Duration::from_secs(60) {
+            let answer = match client.poll(now).1 {
+                Some(Send::Discover) => Answer::Offer(lease(1)),
+                Some(_) => Answer::Ack(lease(1)),
+                None => Answer::Nak,
+            };
+            sent += 1;
+            client.receive(answer, now);
+            now = client.wake_at();
+        }
+        assert!(sent <= 4 * 60, "{sent}");
+    }
+
+    #[test]
+    fn the_longest_prefix_leads_to_an_address() {
+        let by = |last| Ipv4Addr::new(10, 0, 0, last);
+        let to = |destination, prefix, gateway| Route { destination, prefix, gateway };
+        let metadata = Ipv4Addr::new(169, 254, 169, 254);
+        let mut lease = lease(60);
+        assert_eq!(lease.gateway_to(metadata), None);
+        lease.routes = vec![Route::default_by(by(1)), to(metadata, 32, Some(by(2))), to(by(1), 32, None)];
+        assert_eq!(lease.gateway_to(metadata), Some(by(2)));
+        assert_eq!(lease.gateway_to(Ipv4Addr::new(9, 9, 9, 9)), Some(by(1)));
+        assert_eq!(lease.gateway_to(by(1)), None);
     }
 
     #[test]

@@ -8,8 +8,15 @@
 //!
 //! **Refuses** to decide: which links are used, and what is done with a lease, is the process's business.
 
+pub mod advertised;
 pub mod dhcp;
+mod domains;
 pub mod lease;
 pub mod links;
+mod message;
 pub mod netlink;
-mod wire;
+pub mod notifications;
+mod options;
+pub mod routes;
+pub mod sysctls;
+pub mod wire;

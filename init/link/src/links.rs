@@ -56,17 +56,40 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some(mac)
 }
 
+/// The largest packet that a link carries as it is set now, in bytes.
+pub fn mtu(link: &EthernetLink) -> Option<u16> {
+    fs::read_to_string(format!("/sys/class/net/{}/mtu", link.name)).ok()?.trim().parse().ok()
+}
+
+/// Metric of the first link; IPv6's own default is 1024 for all.
+const FIRST_METRIC: u32 = 100;
+
+/// The metric of a link's routes: of two links with a router, the one that the machine-config names first is taken, or
+/// without one, the one with the lower index. It depends on nothing that comes and goes.
+pub fn metric(link: &EthernetLink, network: &Network) -> u32 {
+    let written = network.interfaces.iter().position(|interface| is_named(link, interface));
+    let place = written.and_then(|place| u32::try_from(place).ok()).unwrap_or(link.index);
+    FIRST_METRIC.saturating_add(place)
+}
+
+fn is_named(link: &EthernetLink, interface: &Interface) -> bool {
+    match &interface.link {
+        Link::Name(name) => *name == link.name,
+        Link::Mac(mac) => *mac == link.mac,
+    }
+}
+
 /// How a link is to be addressed: as configured; by DHCP when nothing is configured at all; not, when other links are.
 pub fn addressing<'a>(link: &EthernetLink, network: &'a Network) -> Option<&'a Addressing> {
     const DHCP: &Addressing = &Addressing::Dhcp;
     if network.interfaces.is_empty() {
         return Some(DHCP);
     }
-    let is_ours = |interface: &&Interface| match &interface.link {
-        Link::Name(name) => *name == link.name,
-        Link::Mac(mac) => *mac == link.mac,
-    };
-    network.interfaces.iter().find(is_ours).map(|interface| &interface.addressing)
+    network
+        .interfaces
+        .iter()
+        .find(|interface| is_named(link, interface))
+        .map(|interface| &interface.addressing)
 }
 
 #[cfg(test)]
@@ -83,6 +106,17 @@ mod tests {
         for wrong in ["", "52:54:00:00:00", "52:54:00:00:00:01:02", "52:54:00:00:00:zz"] {
             assert_eq!(parse_mac(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_link_that_is_written_first_comes_first_and_else_the_one_with_the_lower_index() {
+        let other = EthernetLink { name: "eth1".to_owned(), index: 3, mac: [0x52, 0x54, 0, 0, 0, 2] };
+        let mut network = Network::default();
+        assert!(metric(&link(), &network) < metric(&other, &network));
+        for link in [Link::Mac(other.mac), Link::Name("eth0".to_owned())] {
+            network.interfaces.push(Interface { link, addressing: Addressing::Dhcp });
+        }
+        assert!(metric(&other, &network) < metric(&link(), &network));
     }
 
     #[test]

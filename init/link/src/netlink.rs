@@ -1,14 +1,16 @@
-//! Telling the kernel about links, addresses and routes (rtnetlink(7)).
+//! Telling the kernel about links, addresses, routes and rules (rtnetlink(7)).
 //!
-//! Only what the node needs: three messages out, acknowledgements and one kind of notification in. The crates that
-//! know all of rtnetlink carry every message's encoder into the binary; these few lines are a fiftieth of that
-//! (docs/decisions/004-few-lines-of-rtnetlink.md).
+//! Only what the node needs: four kinds of message out, and acknowledgements in. The crates that know all of rtnetlink
+//! carry every message's encoder into the binary; these few lines are a fiftieth of that
+//! (docs/decisions/004-few-lines-of-rtnetlink.md). What the kernel says of its own accord is read in
+//! [`crate::notifications`].
 
+use crate::message::{Message, verdict};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 
 /// A configuring socket.
 #[derive(Debug)]
@@ -17,32 +19,45 @@ pub struct Netlink {
     sequence: u32,
 }
 
-// linux/rtnetlink.h, linux/netlink.h, linux/if_link.h, linux/if_addr.h
+// linux/rtnetlink.h, linux/netlink.h, linux/if_link.h, linux/if_addr.h, linux/fib_rules.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
-const RTM_NEWNDUSEROPT: u16 = 68;
-const NLMSG_ERROR: u16 = 2;
-const REQUEST_AND_ACK: u16 = 0x1 | 0x4;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 const CREATE: u16 = 0x400;
 const REPLACE: u16 = 0x100;
+const EXCLUSIVE: u16 = 0x200;
 const IFF_UP: u32 = 1;
+const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_CACHEINFO: u16 = 6;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
-const RT_TABLE_MAIN: u8 = 254;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTA_TABLE: u16 = 15;
+const RTAX_MTU: u16 = 2;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
 const RTPROT_DHCP: u8 = 16;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
 const RTNH_F_ONLINK: u32 = 4;
+const FRA_SRC: u16 = 2;
+const FRA_PRIORITY: u16 = 6;
+const FRA_TABLE: u16 = 15;
+const FR_ACT_TO_TBL: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-/// `RTNLGRP_ND_USEROPT` as a bit.
-const ND_OPTIONS: u32 = 1 << (20 - 1);
+
+/// The table that is looked in for every packet.
+pub const MAIN_TABLE: u32 = 254;
 
 /// Who a route or an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +66,37 @@ pub enum GivenBy {
     Lease(u32),
     /// The machine-config.
     Config,
+}
+
+/// A route in one of the kernel's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRoute {
+    /// Which table.
+    pub table: u32,
+    /// The network.
+    pub destination: IpAddr,
+    /// Length of its prefix; 0 for the default route.
+    pub prefix: u8,
+    /// By whom; `None` when the network is on the link itself. A gateway needs to be in no network of the link's:
+    /// clouds give addresses whose network is one host.
+    pub gateway: Option<IpAddr>,
+    /// Of two routes to a network, the one with the lower metric is taken.
+    pub metric: u32,
+    /// The address that packets come from which were given none.
+    pub source: Option<IpAddr>,
+    /// Largest packet on it, where that is less than the link carries.
+    pub mtu: Option<u32>,
+}
+
+/// Packets from one address are routed by a table of their own, before the main one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceRule {
+    /// The address.
+    pub source: IpAddr,
+    /// The table.
+    pub table: u32,
+    /// When it is looked at: before the main table's rule, 32766, and after the local table's, 0.
+    pub priority: u32,
 }
 
 impl Netlink {
@@ -62,12 +108,19 @@ impl Netlink {
 
     /// Sets a link up.
     pub fn set_up(&mut self, index: u32) -> Result<(), Errno> {
-        self.ask(link_message(index, IFF_UP))
+        self.ask(link_message(index, IFF_UP, IFF_UP))
     }
 
     /// Sets a link down: its routes and IPv6 addresses go, its IPv4 addresses stay.
     pub fn set_down(&mut self, index: u32) -> Result<(), Errno> {
-        self.ask(link_message(index, 0))
+        self.ask(link_message(index, 0, IFF_UP))
+    }
+
+    /// Sets the largest packet of a link, in bytes. The kernel refuses what the device can't carry.
+    pub fn set_mtu(&mut self, index: u32, mtu: u16) -> Result<(), Errno> {
+        let mut message = link_message(index, 0, 0);
+        message.attribute(IFLA_MTU, &u32::from(mtu).to_ne_bytes());
+        self.ask(message)
     }
 
     /// Gives a link an address, or refreshes the one it has.
@@ -89,22 +142,46 @@ impl Netlink {
         self.ask(message)
     }
 
-    /// Takes an address from a link.
+    /// Takes an address from a link; one that is gone already is gone.
     pub fn remove_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<(), Errno> {
-        self.ask(address_message(RTM_DELADDR, 0, index, address, prefix))
+        gone(self.ask(address_message(RTM_DELADDR, 0, index, address, prefix)))
     }
 
-    /// Makes `gateway` the default route by a link. On-link, because clouds lease addresses whose network is one host.
-    pub fn set_default_route(&mut self, index: u32, gateway: IpAddr, origin: GivenBy) -> Result<(), Errno> {
-        let protocol = if origin == GivenBy::Config { RTPROT_STATIC } else { RTPROT_DHCP };
-        self.ask(route_message(index, gateway, protocol, 0))
+    /// Adds a route by a link, or replaces the one with the same table, network and metric.
+    pub fn add_route(&mut self, index: u32, route: &TableRoute, origin: GivenBy) -> Result<(), Errno> {
+        self.ask(route_message(RTM_NEWROUTE, CREATE | REPLACE, index, route, origin))
     }
 
-    /// Routes one address, and no other, by way of `gateway`; on-link for the same reason.
+    /// Removes a route by a link; one that is gone already is gone.
+    pub fn remove_route(&mut self, index: u32, route: &TableRoute, origin: GivenBy) -> Result<(), Errno> {
+        gone(self.ask(route_message(RTM_DELROUTE, 0, index, route, origin)))
+    }
+
+    /// Adds a rule; one that is there already is there.
+    pub fn add_rule(&mut self, rule: &SourceRule) -> Result<(), Errno> {
+        match self.ask(rule_message(RTM_NEWRULE, CREATE | EXCLUSIVE, rule)) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes a rule; one that is gone already is gone.
+    pub fn remove_rule(&mut self, rule: &SourceRule) -> Result<(), Errno> {
+        gone(self.ask(rule_message(RTM_DELRULE, 0, rule)))
+    }
+
+    /// Routes one address, and no other, by way of `gateway`.
     pub fn set_host_route(&mut self, index: u32, host: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), Errno> {
-        let mut message = route_message(index, IpAddr::V4(gateway), RTPROT_DHCP, 32);
-        message.attribute_address(RTA_DST, IpAddr::V4(host));
-        self.ask(message)
+        let route = TableRoute {
+            table: MAIN_TABLE,
+            destination: host.into(),
+            prefix: 32,
+            gateway: Some(gateway.into()),
+            metric: 0,
+            source: None,
+            mtu: None,
+        };
+        self.add_route(index, &route, GivenBy::Lease(0))
     }
 
     /// Sends one message and waits for the kernel's verdict, which it gives at once.
@@ -124,101 +201,82 @@ impl Netlink {
     }
 }
 
-/// The kernel's verdict in an answer: of which message, and what.
-fn verdict(answer: &[u8]) -> Option<(u32, Result<(), Errno>)> {
-    let word = |at: usize| answer.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    if kind != NLMSG_ERROR {
-        return None;
+/// What is not there any more was to be removed; a link that is gone took it along.
+fn gone(verdict: Result<(), Errno>) -> Result<(), Errno> {
+    match verdict {
+        Err(Errno::SRCH | Errno::NOENT | Errno::ADDRNOTAVAIL | Errno::NODEV) => Ok(()),
+        other => other,
     }
-    let code = word(16)?.cast_signed();
-    let verdict = if code == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(code.wrapping_neg())) };
-    Some((word(8)?, verdict))
 }
 
-fn link_message(index: u32, flags: u32) -> Message {
+fn link_message(index: u32, flags: u32, change: u32) -> Message {
     let mut message = Message::new(RTM_NEWLINK, 0);
     // struct ifinfomsg: family, pad, type, index, flags, change
-    message.bytes(&[0, 0, 0, 0]).u32(index).u32(flags).u32(IFF_UP);
+    message.bytes(&[0, 0, 0, 0]).u32(index).u32(flags).u32(change);
     message
 }
 
-fn route_message(index: u32, gateway: IpAddr, protocol: u8, prefix: u8) -> Message {
-    let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut message = Message::new(RTM_NEWROUTE, CREATE | REPLACE);
-    // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+fn route_message(kind: u16, flags: u16, index: u32, route: &TableRoute, origin: GivenBy) -> Message {
+    let protocol = if origin == GivenBy::Config { RTPROT_STATIC } else { RTPROT_DHCP };
+    let scope = if route.gateway.is_some() { RT_SCOPE_UNIVERSE } else { RT_SCOPE_LINK };
+    let on_link = if route.gateway.is_some() { RTNH_F_ONLINK } else { 0 };
+    let mut message = Message::new(kind, flags);
+    // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags. The table is an attribute.
     message
-        .bytes(&[family, prefix, 0, 0, RT_TABLE_MAIN, protocol, 0, RTN_UNICAST])
-        .u32(RTNH_F_ONLINK)
-        .attribute_address(RTA_GATEWAY, gateway)
+        .bytes(&[family(route.destination), route.prefix, 0, 0, 0, protocol, scope, RTN_UNICAST])
+        .u32(on_link)
+        .attribute(RTA_TABLE, &route.table.to_ne_bytes())
         .attribute(RTA_OIF, &index.to_ne_bytes());
+    if route.prefix > 0 {
+        message.attribute_address(RTA_DST, route.destination);
+    }
+    if let Some(gateway) = route.gateway {
+        message.attribute_address(RTA_GATEWAY, gateway);
+    }
+    if route.metric > 0 {
+        message.attribute(RTA_PRIORITY, &route.metric.to_ne_bytes());
+    }
+    if let Some(source) = route.source {
+        message.attribute_address(RTA_PREFSRC, source);
+    }
+    if let Some(mtu) = route.mtu {
+        // An attribute in an attribute: its own header, then the value.
+        let mut nested = [0; 8];
+        nested[..2].copy_from_slice(&8_u16.to_ne_bytes());
+        nested[2..4].copy_from_slice(&RTAX_MTU.to_ne_bytes());
+        nested[4..].copy_from_slice(&mtu.to_ne_bytes());
+        message.attribute(RTA_METRICS, &nested);
+    }
+    message
+}
+
+fn rule_message(kind: u16, flags: u16, rule: &SourceRule) -> Message {
+    let mut message = Message::new(kind, flags);
+    let length = if rule.source.is_ipv4() { 32 } else { 128 };
+    // struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags. The table is an attribute.
+    message
+        .bytes(&[family(rule.source), 0, length, 0, 0, 0, 0, FR_ACT_TO_TBL])
+        .u32(0)
+        .attribute_address(FRA_SRC, rule.source)
+        .attribute(FRA_PRIORITY, &rule.priority.to_ne_bytes())
+        .attribute(FRA_TABLE, &rule.table.to_ne_bytes());
     message
 }
 
 fn address_message(kind: u16, flags: u16, index: u32, address: IpAddr, prefix: u8) -> Message {
-    let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut message = Message::new(kind, flags);
     // struct ifaddrmsg: family, prefixlen, flags, scope, index
-    message.bytes(&[family, prefix, 0, 0]).u32(index);
+    message.bytes(&[family(address), prefix, 0, 0]).u32(index);
     message.attribute_address(IFA_LOCAL, address).attribute_address(IFA_ADDRESS, address);
     message
 }
 
-/// What routers advertise besides addresses, which the kernel sees to: name servers (RFC 8106).
-#[derive(Debug)]
-pub struct RouterOptions(OwnedFd);
-
-impl RouterOptions {
-    /// Listens.
-    pub fn open() -> Result<Self, Errno> {
-        open(ND_OPTIONS, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).map(Self)
-    }
-
-    /// The name servers of the next advertisement, if one waits. Lifetime 0 takes them back: then the list is empty.
-    pub fn next(&self) -> Option<heapless::Vec<Ipv6Addr, 3>> {
-        let mut bytes = [0; 2048];
-        loop {
-            let (_, length) = rustix::net::recv(&self.0, &mut bytes, RecvFlags::empty()).ok()?;
-            if let Some(servers) = advertised_nameservers(&bytes[..length]) {
-                return Some(servers);
-            }
-        }
-    }
+const fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
-impl AsFd for RouterOptions {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// The name servers in an `RTM_NEWNDUSEROPT` notification.
-fn advertised_nameservers(message: &[u8]) -> Option<heapless::Vec<Ipv6Addr, 3>> {
-    const RDNSS: u8 = 25;
-    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
-    if kind != RTM_NEWNDUSEROPT || message.get(16) != Some(&AF_INET6) {
-        return None;
-    }
-    // nlmsghdr (16) and nduseroptmsg (16), then the option as it was on the wire: type, length in units of eight
-    // bytes, two reserved, lifetime, addresses.
-    let option = message.get(32..)?;
-    let length = usize::from(*option.get(1)?) * 8;
-    let option = option.get(..length)?;
-    if option.first() != Some(&RDNSS) || length < 24 {
-        return None;
-    }
-    let lifetime = u32::from_be_bytes(option.get(4..8)?.try_into().ok()?);
-    let mut servers = heapless::Vec::new();
-    if lifetime > 0 {
-        for address in option[8..].chunks_exact(16).take(3) {
-            let address = <[u8; 16]>::try_from(address).ok()?;
-            let _ = servers.push(Ipv6Addr::from(address));
-        }
-    }
-    Some(servers)
-}
-
-fn open(groups: u32, flags: SocketFlags) -> Result<OwnedFd, Errno> {
+/// A socket of rtnetlink that hears these groups, given as bits.
+pub fn open(groups: u32, flags: SocketFlags) -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -228,94 +286,4 @@ fn open(groups: u32, flags: SocketFlags) -> Result<OwnedFd, Errno> {
     )?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
-}
-
-/// A message being written: a header of 16 bytes, then whatever is appended.
-struct Message(heapless::Vec<u8, 256>);
-
-impl Message {
-    fn new(kind: u16, flags: u16) -> Self {
-        let mut message = Self(heapless::Vec::new());
-        message
-            .u32(0)
-            .bytes(&kind.to_ne_bytes())
-            .bytes(&(REQUEST_AND_ACK | flags).to_ne_bytes())
-            .u32(0)
-            .u32(0);
-        message
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        // The largest message, a route by IPv6, takes 64 bytes.
-        let _ = self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn u32(&mut self, value: u32) -> &mut Self {
-        self.bytes(&value.to_ne_bytes())
-    }
-
-    fn attribute(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        // Each of ours is a multiple of four bytes, so no padding is needed.
-        debug_assert_eq!(value.len() % 4, 0);
-        let length = u16::try_from(value.len() + 4).unwrap_or(4);
-        self.bytes(&length.to_ne_bytes()).bytes(&kind.to_ne_bytes()).bytes(value)
-    }
-
-    fn attribute_address(&mut self, kind: u16, address: IpAddr) -> &mut Self {
-        match address {
-            IpAddr::V4(address) => self.attribute(kind, &address.octets()),
-            IpAddr::V6(address) => self.attribute(kind, &address.octets()),
-        }
-    }
-
-    fn finish(mut self, sequence: u32) -> heapless::Vec<u8, 256> {
-        let length = u32::try_from(self.0.len()).unwrap_or(0);
-        self.0[0..4].copy_from_slice(&length.to_ne_bytes());
-        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        self.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn advertisement(lifetime: u32, servers: &[Ipv6Addr]) -> Vec<u8> {
-        let mut message = vec![0; 32];
-        message[4..6].copy_from_slice(&RTM_NEWNDUSEROPT.to_ne_bytes());
-        message[16] = AF_INET6;
-        message.extend([25, u8::try_from(1 + servers.len() * 2).unwrap(), 0, 0]);
-        message.extend(lifetime.to_be_bytes());
-        for server in servers {
-            message.extend(server.octets());
-        }
-        message
-    }
-
-    #[test]
-    fn advertised_name_servers_are_read_and_taken_back() {
-        let server = "fec0::3".parse().unwrap();
-        assert_eq!(advertised_nameservers(&advertisement(1800, &[server])).unwrap().as_slice(), [server]);
-        assert_eq!(advertised_nameservers(&advertisement(0, &[server])).unwrap().len(), 0);
-    }
-
-    #[test]
-    fn a_truncated_advertisement_is_none() {
-        let whole = advertisement(1800, &["fec0::3".parse().unwrap()]);
-        for length in 0..whole.len() {
-            assert_eq!(advertised_nameservers(&whole[..length]), None);
-        }
-    }
-
-    #[test]
-    fn the_kernel_s_verdict_is_read() {
-        let mut answer = vec![0; 36];
-        answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
-        answer[8..12].copy_from_slice(&9_u32.to_ne_bytes());
-        assert_eq!(verdict(&answer), Some((9, Ok(()))));
-        answer[16..20].copy_from_slice(&(-1_i32).to_ne_bytes());
-        assert_eq!(verdict(&answer), Some((9, Err(Errno::PERM))));
-        assert_eq!(verdict(&answer[..10]), None);
-    }
 }

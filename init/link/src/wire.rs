@@ -1,24 +1,62 @@
-//! DHCP packets as bytes, by smoltcp's wire formats: pure functions, so that what a stranger on the link sends is
-//! judged without a socket.
+//! DHCP packets as bytes: pure functions, so that what a stranger on the link sends is judged without a socket.
+//!
+//! Headers, fixed fields and what is sent are smoltcp's wire formats; the options of an answer are read as servers write
+//! them ([`crate::options`]).
 
-use crate::lease::{Answer, Lease, Send};
+use crate::domains;
+use crate::lease::{Answer, Lease, Send, UNSAID};
+use crate::options::Options;
+use crate::routes::{Route, addresses, classless, is_ordinary};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
-    UdpRepr,
+    DhcpMessageType, DhcpOpCode, DhcpPacket, DhcpRepr, EthernetAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
+    UdpPacket, UdpRepr,
 };
 use std::net::Ipv4Addr;
 
 /// Largest packet built or read, in bytes: the smallest any host must accept.
 pub const MOST_BYTES: usize = 576;
 
+/// Least bytes of a message that is sent.
+const LEAST_BYTES: usize = 300;
+
 /// The client's port.
 pub const CLIENT_PORT: u16 = 68;
 /// The server's port.
 pub const SERVER_PORT: u16 = 67;
 
-/// What is asked for: subnet mask, router, name servers, lease time, T1, T2.
-const WANTED: &[u8] = &[1, 3, 6, 51, 58, 59];
+// Options, by their numbers (RFC 2132, 3397, 3442).
+const SUBNET_MASK: u8 = 1;
+const ROUTERS: u8 = 3;
+const NAME_SERVERS: u8 = 6;
+const DOMAIN_NAME: u8 = 15;
+const MTU: u8 = 26;
+const LEASE_TIME: u8 = 51;
+const MESSAGE_TYPE: u8 = 53;
+const SERVER: u8 = 54;
+const RENEW_AFTER: u8 = 58;
+const REBIND_AFTER: u8 = 59;
+const DOMAIN_SEARCH: u8 = 119;
+const CLASSLESS_ROUTES: u8 = 121;
+const CLASSLESS_ROUTES_OF_WINDOWS: u8 = 249;
+
+/// What is asked for. RFC 3442 wants the classless routes before the routers; a server may leave out what is last.
+const WANTED: &[u8] = &[
+    SUBNET_MASK,
+    CLASSLESS_ROUTES,
+    CLASSLESS_ROUTES_OF_WINDOWS,
+    ROUTERS,
+    NAME_SERVERS,
+    MTU,
+    DOMAIN_SEARCH,
+    DOMAIN_NAME,
+    LEASE_TIME,
+    RENEW_AFTER,
+    REBIND_AFTER,
+];
+
+/// Least MTU that is believed: what any host must be able to receive (RFC 791).
+const LEAST_MTU: u16 = 576;
 
 /// The DHCP message for `send`, without headers; how many bytes of `buffer` it takes.
 pub fn message(send: Send, mac: [u8; 6], transaction: u32, buffer: &mut [u8; MOST_BYTES]) -> Option<usize> {
@@ -60,7 +98,10 @@ pub fn message(send: Send, mac: [u8; 6], transaction: u32, buffer: &mut [u8; MOS
     let length = repr.buffer_len();
     let mut packet = DhcpPacket::new_unchecked(buffer.get_mut(..length)?);
     repr.emit(&mut packet).ok()?;
-    Some(length)
+    // Relays drop what is shorter than a BOOTP message (RFC 1542 2.1).
+    let padded = length.max(LEAST_BYTES);
+    buffer.get_mut(length..padded)?.fill(0);
+    Some(padded)
 }
 
 /// The same with IPv4 and UDP headers, for the packet socket; how many bytes of `buffer` it takes.
@@ -105,52 +146,75 @@ pub fn answer(bytes: &[u8], mac: [u8; 6], transaction: u32) -> Option<Answer> {
         return None;
     }
     let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
-    // A virtual link leaves the checksum to nobody: the kernel marks such packets, smoltcp can't see it. The
-    // transaction, the hardware address and the ports must be right all the same.
-    if datagram.src_port() != SERVER_PORT || datagram.dst_port() != CLIENT_PORT {
+    // A virtual link leaves the checksum to nobody: the kernel marks such packets, smoltcp can't see it. The port that
+    // it comes from is nobody's promise either: an address translation on the way gives it another, and no client but
+    // ours asked for 67. Transaction, hardware address and our port must be right all the same.
+    if datagram.dst_port() != CLIENT_PORT {
         return None;
     }
-    answer_to(datagram.payload(), mac, transaction)
+    answer_to(datagram.payload(), packet.src_addr(), mac, transaction)
 }
 
-fn answer_to(bytes: &[u8], mac: [u8; 6], transaction: u32) -> Option<Answer> {
+/// The answer in a message that came from `source`.
+fn answer_to(bytes: &[u8], source: Ipv4Addr, mac: [u8; 6], transaction: u32) -> Option<Answer> {
     let packet = DhcpPacket::new_checked(bytes).ok()?;
-    let repr = DhcpRepr::parse(&packet).ok()?;
-    if repr.transaction_id != transaction || repr.client_hardware_address != EthernetAddress(mac) {
+    if packet.opcode() != DhcpOpCode::Reply
+        || packet.transaction_id() != transaction
+        || packet.client_hardware_address() != EthernetAddress(mac)
+    {
         return None;
     }
-    match repr.message_type {
-        DhcpMessageType::Offer => lease(&repr).map(Answer::Offer),
-        DhcpMessageType::Ack => lease(&repr).map(Answer::Ack),
+    let options = Options::of(bytes)?;
+    match DhcpMessageType::from(options.byte(MESSAGE_TYPE)?) {
+        DhcpMessageType::Offer => lease(packet.your_ip(), source, options).map(Answer::Offer),
+        DhcpMessageType::Ack => lease(packet.your_ip(), source, options).map(Answer::Ack),
         DhcpMessageType::Nak => Some(Answer::Nak),
         _ => None,
     }
 }
 
-fn lease(repr: &DhcpRepr<'_>) -> Option<Lease> {
-    let mask = u32::from(repr.subnet_mask.unwrap_or(Ipv4Addr::new(255, 255, 255, 0)));
-    let ordinary = |address: Ipv4Addr| {
-        !(address.is_unspecified()
-            || address.is_broadcast()
-            || address.is_multicast()
-            || address.is_loopback())
-    };
-    if !ordinary(repr.your_ip) || mask.leading_ones() != mask.count_ones() {
+/// What the options grant with `address`; `None` when no host can have it, or it lasts no time at all.
+fn lease(address: Ipv4Addr, source: Ipv4Addr, options: Options<'_>) -> Option<Lease> {
+    let mask = options.u32(SUBNET_MASK).unwrap_or(u32::from_be_bytes([255, 255, 255, 0]));
+    if !is_ordinary(address) || mask.leading_ones() != mask.count_ones() {
         return None;
     }
+    let list = |code| options.get(code).unwrap_or_default();
+    // RFC 3442: where there are classless routes, the routers are ignored. Windows had another number for them first, of
+    // which nobody said so.
+    let mut routes = classless(&list(CLASSLESS_ROUTES));
+    if routes.is_empty() {
+        routes = classless(&list(CLASSLESS_ROUTES_OF_WINDOWS));
+        if routes.iter().all(|route| route.prefix > 0) {
+            routes.extend(addresses(&list(ROUTERS)).next().map(Route::default_by));
+        }
+    }
     let mut nameservers = heapless::Vec::new();
-    for server in repr.dns_servers.iter().flatten().filter(|server| ordinary(**server)) {
-        let _ = nameservers.push(*server);
+    for server in addresses(&list(NAME_SERVERS)) {
+        if !nameservers.contains(&server) {
+            let _ = nameservers.push(server);
+        }
+    }
+    // Which of the two a server fills depends on what it is; the list says more.
+    let mut domains = domains::encoded(&list(DOMAIN_SEARCH));
+    if domains.is_empty() {
+        domains = domains::plain(&list(DOMAIN_NAME));
     }
     Some(Lease {
-        address: repr.your_ip,
+        address,
         prefix: u8::try_from(mask.count_ones()).ok()?,
-        router: repr.router.filter(|router| ordinary(*router)),
+        routes,
         nameservers,
-        server: repr.server_identifier?,
-        seconds: repr.lease_duration?,
-        renew_after: repr.renew_duration.unwrap_or(0),
-        rebind_after: repr.rebind_duration.unwrap_or(0),
+        domains,
+        mtu: options.u16(MTU).filter(|mtu| *mtu >= LEAST_MTU),
+        // Some write an IPv6 form of it, or nothing: then the one who answered is asked again.
+        server: [options.address(SERVER), Some(source)]
+            .into_iter()
+            .flatten()
+            .find(|one| is_ordinary(*one))?,
+        seconds: Some(options.u32(LEASE_TIME).unwrap_or(UNSAID)).filter(|seconds| *seconds > 0)?,
+        renew_after: options.u32(RENEW_AFTER).unwrap_or(0),
+        rebind_after: options.u32(REBIND_AFTER).unwrap_or(0),
     })
 }
 
@@ -176,6 +240,13 @@ mod tests {
             let message = DhcpPacket::new_checked(udp.payload()).unwrap();
             let repr = DhcpRepr::parse(&message).unwrap();
             assert_eq!(repr.transaction_id, 7);
+            assert!(udp.payload().len() >= LEAST_BYTES);
+            let wanted = repr.parameter_request_list.unwrap();
+            let before = |one, other| {
+                let place = |code| wanted.iter().position(|wanted| *wanted == code).unwrap();
+                place(one) < place(other)
+            };
+            assert!(before(CLASSLESS_ROUTES, ROUTERS), "RFC 3442");
             assert_eq!(answer(&buffer[..length], MAC, 7), None, "a client's message is no answer");
         }
     }
@@ -191,7 +262,7 @@ mod tests {
                 })
                 .collect();
             assert_eq!(answer(&bytes, MAC, 7), None);
-            let _ = answer_to(&bytes, MAC, 7);
+            let _ = answer_to(&bytes, Ipv4Addr::new(10, 0, 2, 2), MAC, 7);
         }
     }
 }

@@ -104,7 +104,7 @@ impl Uplink {
         let address = IpAddr::V4(lease.address);
         self.netlink.add_address(link.index, address, lease.prefix, GivenBy::Lease(ADDRESS_LASTS))?;
         log::info!("{}: {}/{} from {}", link.name, lease.address, lease.prefix, lease.server);
-        let (link, router) = (link.index, lease.router);
+        let (link, router) = (link.index, lease.gateway_to(server));
         self.leased = Some((link, lease));
         match router {
             Some(router) => self.netlink.set_host_route(link, server, router),

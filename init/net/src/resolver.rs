@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 /// Where both files are.
@@ -15,14 +15,27 @@ const DIRECTORY: &str = "/run/net";
 /// The resolver gives up on a server after this many seconds, and asks each twice.
 const OPTIONS: &str = "options timeout:3 attempts:2\n";
 
-/// Writes the name servers; without any, a file that says so, which makes every look-up fail at once.
-pub fn write_nameservers(servers: &[IpAddr]) -> io::Result<()> {
+/// Writes the name servers and the search domains; without a server, a file that says so, which makes every look-up
+/// fail at once.
+pub fn write_nameservers(servers: &[String], domains: &[String]) -> io::Result<()> {
+    replace("resolv.conf", &nameservers_text(servers, domains))
+}
+
+fn nameservers_text(servers: &[String], domains: &[String]) -> String {
     let mut text = String::from(OPTIONS);
-    // resolv.conf(5): MAXNS is 3.
+    // resolv.conf(5): MAXNS is 3; six domains are what every reader of the file takes.
     for server in servers.iter().take(3) {
         let _ = writeln!(text, "nameserver {server}");
     }
-    replace("resolv.conf", &text)
+    if !domains.is_empty() {
+        let _ = writeln!(text, "search {}", domains[..domains.len().min(6)].join(" "));
+    }
+    text
+}
+
+/// A name server as the resolver's file has it: one in fe80::/10 is reached only by its link, which is named behind it.
+pub fn scoped(server: Ipv6Addr, link: &str) -> String {
+    if server.is_unicast_link_local() { format!("{server}%{link}") } else { server.to_string() }
 }
 
 /// Writes the static names, with the node's own first.
@@ -51,6 +64,16 @@ fn replace(name: &str, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_local_name_server_has_its_link_and_domains_are_one_line() {
+        let servers = ["fe80::1", "fd00::1"].map(|server| scoped(server.parse().unwrap(), "eth0"));
+        let domains = ["one.test".to_owned(), "two.test".to_owned()];
+        let expected =
+            format!("{OPTIONS}nameserver fe80::1%eth0\nnameserver fd00::1\nsearch one.test two.test\n");
+        assert_eq!(nameservers_text(&servers, &domains), expected);
+        assert_eq!(nameservers_text(&[], &[]), OPTIONS);
+    }
 
     #[test]
     fn static_names_stand_one_a_line_after_the_nodes_own() {

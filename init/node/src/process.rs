@@ -141,6 +141,8 @@ pub struct Directory {
 pub enum Say {
     /// [`ToInit::Ready`].
     Ready,
+    /// [`ToInit::Waiting`].
+    Waiting,
     /// [`ToInit::Health`].
     Health,
     /// [`ToInit::Ask`].
@@ -160,6 +162,7 @@ impl Say {
     pub const fn of(message: &ToInit) -> Self {
         match message {
             ToInit::Ready => Self::Ready,
+            ToInit::Waiting { .. } => Self::Waiting,
             ToInit::Health { .. } => Self::Health,
             ToInit::Ask { .. } => Self::Ask,
             ToInit::RestartAgent => Self::RestartAgent,
@@ -336,7 +339,15 @@ pub static PROCESSES: [Process; 11] = [
         reads: Some(c"/run/config/control"),
         owns: &[],
         // What operators may order, and what health needs.
-        may_say: &[Say::Ready, Say::Health, Say::Ask, Say::RestartAgent, Say::Reboot, Say::Poweroff],
+        may_say: &[
+            Say::Ready,
+            Say::Waiting,
+            Say::Health,
+            Say::Ask,
+            Say::RestartAgent,
+            Say::Reboot,
+            Say::Poweroff,
+        ],
     },
     // Fetches releases, and decides when one is installed.
     Process {

@@ -105,26 +105,42 @@ fn fixed(list: &At<'_>, fields: &Fields<'_>) -> Result<Addressing, ConfigError> 
         }
         addresses.push(next);
     }
-    let inside =
-        |address: IpAddr| addresses.iter().any(|known| known.address != address && known.contains(address));
     let gateway = fields
         .optional("gateway")
         .map(|at| {
-            at.parse("an IPv4 address inside the network of one of the addresses", |text| {
-                text.parse::<Ipv4Addr>().ok().filter(|address| inside((*address).into()))
-            })
+            at.parse(
+                "an IPv4 address inside the network of one of the addresses, or any other beside an address with /32",
+                |text| text.parse::<Ipv4Addr>().ok().filter(|address| is_reached(&addresses, (*address).into())),
+            )
         })
         .transpose()?;
     let gateway6 = fields
         .optional("gateway6")
         .map(|at| {
-            at.parse("an IPv6 address inside the network of one of the addresses, or in fe80::/10", |text| {
-                let address = text.parse::<Ipv6Addr>().ok()?;
-                (address.is_unicast_link_local() || inside(address.into())).then_some(address)
-            })
+            at.parse(
+                "an IPv6 address inside the network of one of the addresses, in fe80::/10, or any other beside an \
+                 address with /128",
+                |text| {
+                    let address = text.parse::<Ipv6Addr>().ok()?;
+                    let reached = address.is_unicast_link_local() || is_reached(&addresses, address.into());
+                    reached.then_some(address)
+                },
+            )
         })
         .transpose()?;
     Ok(Addressing::Static { addresses, gateway, gateway6 })
+}
+
+/// Whether a gateway can be the next station of a link with these addresses. Outside of their networks it is taken for a
+/// slip, unless an address has a network of one host, as in several data centres: no gateway is inside of that, and it is
+/// on the link all the same.
+fn is_reached(addresses: &[Cidr], gateway: IpAddr) -> bool {
+    let longest = if gateway.is_ipv4() { 32 } else { 128 };
+    let alone = |known: &Cidr| known.address.is_ipv4() == gateway.is_ipv4() && known.prefix == longest;
+    let usable = is_usable(&gateway) && !gateway.is_loopback();
+    usable
+        && addresses.iter().all(|known| known.address != gateway)
+        && addresses.iter().any(|known| alone(known) || known.contains(gateway))
 }
 
 /// That `next` claims neither a link nor an address of an interface before it.

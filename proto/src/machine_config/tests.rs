@@ -244,6 +244,28 @@ fn a_missing_key_is_refused_with_its_path() {
     }
 }
 
+/// The address that Hetzner, OVH and others give a machine of its own: one host, and a gateway that is elsewhere.
+#[test]
+fn a_network_of_one_host_has_its_gateway_outside_of_it() {
+    let with = |addresses: Value, key: &str, gateway: &str| {
+        let mut document = full();
+        document["network"]["interfaces"][1] =
+            json!({"mac": "52:54:00:12:34:56", "addresses": addresses, key: gateway});
+        parse(&document)
+    };
+    assert!(with(json!(["203.0.113.7/32"]), "gateway", "172.31.1.1").is_ok());
+    assert!(with(json!(["2001:db8::7/128"]), "gateway6", "2001:db8:ffff::1").is_ok());
+    assert!(with(json!(["203.0.113.7/32", "10.0.0.5/24"]), "gateway", "172.31.1.1").is_ok());
+    // Twins: a longer network, the other family, itself, and what no router has.
+    assert!(with(json!(["203.0.113.7/24"]), "gateway", "172.31.1.1").is_err());
+    assert!(with(json!(["2001:db8::7/128", "10.0.0.5/24"]), "gateway", "172.31.1.1").is_err());
+    assert!(with(json!(["203.0.113.7/32"]), "gateway", "203.0.113.7").is_err());
+    for nobody in ["127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"] {
+        assert!(with(json!(["203.0.113.7/32"]), "gateway", nobody).is_err(), "{nobody}");
+    }
+    assert!(with(json!(["2001:db8::7/64"]), "gateway6", "2001:db8:ffff::1").is_err());
+}
+
 /// Values that have the right form and can't be used.
 #[test]
 fn what_contradicts_itself_is_refused_with_its_path() {

@@ -77,9 +77,9 @@ pub enum Addressing {
     Static {
         /// Addresses with their prefix length; at least one, at most 16.
         addresses: Vec<Cidr>,
-        /// Default router for IPv4, inside the network of one of the addresses.
+        /// Default router for IPv4, inside the network of one of the addresses, or beside one with a /32.
         gateway: Option<Ipv4Addr>,
-        /// Default router for IPv6, inside the network of one of the addresses or link-local.
+        /// Default router for IPv6, inside the network of one of the addresses, link-local, or beside one with a /128.
         gateway6: Option<Ipv6Addr>,
     },
 }

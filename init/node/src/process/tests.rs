@@ -90,6 +90,7 @@ fn nobody_may_say_that_a_release_is_blessed_and_jobs_and_the_agent_say_nothing()
         PROCESSES.iter().filter(|one| one.may_say(message)).map(Process::name).collect::<Vec<_>>()
     };
     assert_eq!(saying(&ToInit::Ready), ["net", "control"]);
+    assert_eq!(saying(&ToInit::Waiting { reason: heapless::String::new() }), ["control"]);
     assert_eq!(saying(&ToInit::Reboot), ["control", "update"]);
     assert_eq!(saying(&ToInit::Poweroff), ["control"]);
     assert_eq!(saying(&ToInit::RestartAgent), ["control"]);

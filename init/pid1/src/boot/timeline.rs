@@ -24,6 +24,8 @@ pub struct Record {
     pub outcome: StageOutcome,
     /// What it had to say.
     pub note: String<MAX_TEXT>,
+    /// Whether that is why it took long.
+    remarked: bool,
 }
 
 /// The records, in the order in which the stages began.
@@ -40,7 +42,25 @@ impl Timeline {
             _ if began.idle_us == 0 => (now.us - began.us, 0),
             _ => (now.us - began.us, now.idle_us.saturating_sub(began.idle_us)),
         };
-        let _ = self.0.push(Record { name, started_us: began.us, took_us, idle_us, outcome, note });
+        let _ = self.0.push(Record {
+            name,
+            started_us: began.us,
+            took_us,
+            idle_us,
+            outcome,
+            note,
+            remarked: false,
+        });
+    }
+
+    /// Notes why a record is still running. The note stays when it has ended: it says what took so long.
+    pub fn remark(&mut self, name: &str, note: &str) {
+        let running =
+            self.0.iter_mut().find(|record| record.name == name && record.outcome == StageOutcome::Running);
+        if let Some(record) = running {
+            record.note = ipc::cut(note);
+            record.remarked = true;
+        }
     }
 
     /// Ends a record that is still running; `false` when there is none of that name.
@@ -52,7 +72,7 @@ impl Timeline {
             record.took_us = now.us - record.started_us;
             record.idle_us = now.idle_us.saturating_sub(record.idle_us);
             record.outcome = outcome;
-            if !note.is_empty() {
+            if !note.is_empty() && !record.remarked {
                 record.note = ipc::cut(note);
             }
             true
@@ -114,6 +134,22 @@ mod tests {
         let text = b"cpu  100 1 20 4000 300 7 8 0 0 0\ncpu0 100 1 20 4000 300 7 8 0 0 0\n";
         assert_eq!(idle_hundredths(text), 4300);
         assert_eq!(idle_hundredths(b""), 0);
+    }
+
+    #[test]
+    fn what_a_stage_waited_for_is_still_said_when_it_has_ended() {
+        let mut timeline = Timeline::default();
+        timeline.push("control", Moment::now(), StageOutcome::Running, ipc::cut("starting"));
+        timeline.remark("control", "can't listen on 10.0.0.7:7443 yet");
+        assert!(timeline.finish("control", StageOutcome::Done, "serving"));
+        // Too late.
+        timeline.remark("control", "anything");
+        assert_eq!(timeline.0[0].note.as_str(), "can't listen on 10.0.0.7:7443 yet");
+        assert_eq!(timeline.0[0].outcome, StageOutcome::Done);
+        // Twin: one that waited for nothing says how it ended.
+        timeline.push("network", Moment::now(), StageOutcome::Running, ipc::cut("starting"));
+        assert!(timeline.finish("network", StageOutcome::Done, "configured"));
+        assert_eq!(timeline.0[1].note.as_str(), "configured");
     }
 
     #[test]

@@ -350,6 +350,9 @@ fn obey(ground: &Ground, node: &mut Node, service: Service, message: ToInit) -> 
         (Service::Control, ToInit::Ready) => {
             node.timeline.finish("control", StageOutcome::Done, "serving");
         }
+        (Service::Control, ToInit::Waiting { reason }) => {
+            node.timeline.remark("control", &reason);
+        }
         (Service::Control, ToInit::Health { healthy, reason }) => {
             node.trial.health(healthy);
             if healthy {
