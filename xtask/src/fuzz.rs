@@ -32,7 +32,7 @@ impl Default for FuzzArguments {
 }
 
 /// The crates with targets.
-const PROJECTS: [&str; 3] = ["proto/fuzz", "oci/fuzz", "verity/fuzz"];
+const PROJECTS: [&str; 4] = ["proto/fuzz", "oci/fuzz", "verity/fuzz", "init/link/fuzz"];
 
 /// The target that has a defect on purpose.
 const TWIN: &str = "twin";
