@@ -34,6 +34,7 @@ pub enum DiskFormat {
 
 /// One disk.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own, as QEMU has them")]
 pub struct Disk {
     path: PathBuf,
     format: DiskFormat,
