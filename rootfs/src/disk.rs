@@ -40,6 +40,11 @@ pub const VERITY_SLOT: u64 = 1 << 20;
 const VAR_SIZE: u64 = 16 << 20;
 /// Block groups of 128 MiB in a flex group of `/var`.
 const FLEX_GROUP: &str = "1024";
+/// Percent of the 16 MiB that the agent can't fill, which make five of what `/var` grows to: the node itself writes there to
+/// take an update and to keep one (`init/pid1/src/boot/state.rs` says who may). The kernel first makes the one block group
+/// whole and reserves nothing of that, and then goes on with the whole percent that the reserved blocks are of it
+/// (`ext4_group_extend_no_check()`, `ext4_update_super()`). A release of today needs 50 MB, which a disk of 1.2 GiB has.
+const RESERVED: &str = "41";
 /// Label of a slot that holds no release, as `systemd-sysupdate` knows it.
 const EMPTY: &str = "_empty";
 /// Fixed, so that two builds agree. `/var` is found by its partition type.
@@ -120,7 +125,7 @@ pub fn make_var(tools: &Tools, image: &Path) -> Result<(), DiskError> {
     let mut command = tools.command("usr/sbin/mkfs.ext4");
     // Seconds since the epoch; 0 would mean "not set" to e2fsprogs.
     command.env("E2FSPROGS_FAKE_TIME", "1").env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf"));
-    command.args(["-q", "-F", "-L", "astromesh-var", "-U", VAR_UUID, "-m", "0", "-b", "4096"]);
+    command.args(["-q", "-F", "-L", "astromesh-var", "-U", VAR_UUID, "-m", RESERVED, "-b", "4096"]);
     // Bigger than mke2fs makes them: for each flex group that it adds, the kernel counts through all groups that there are
     // (`ext4_calculate_overhead()`), and 64 TiB in the usual ones of 2 GiB take it half an hour. It is also the step in which
     // a node grows the file system (`init/node/src/ext4.rs`).

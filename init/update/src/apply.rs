@@ -251,7 +251,8 @@ fn has_room(candidate: &Candidate) -> Result<(), UpdateError> {
     let there = |name: String| std::fs::metadata(Path::new(STAGE).join(name)).map_or(0, |file| file.len());
     let staged: u64 = KINDS.iter().map(|kind| there(candidate.file_name(*kind))).sum();
     let needed = (candidate.release.size + LEFT_ON_VAR).saturating_sub(staged);
-    let free = stat.f_bavail * stat.f_frsize;
+    // With what is reserved: PID 1 mounts /var so that this process may use it.
+    let free = stat.f_bfree * stat.f_frsize;
     if free >= needed { Ok(()) } else { Err(UpdateError::FindRoom { free, needed }) }
 }
 

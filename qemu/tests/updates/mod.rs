@@ -18,6 +18,7 @@ use astromesh_qemu::provider::Certificates;
 use astromesh_qemu::release::{REGISTRY_INSIDE, REGISTRY_NAME, Release, Updates, kept};
 use astromesh_qemu::slots::Slots;
 use astromesh_qemu::{Disk, Nic, Provider, Snapshot, VmBuilder, http, relay_path, tamper};
+use astromesh_rootfs::check::{Checkers, Left};
 use astromeshctl::client::Client;
 use desk::server::Server;
 use serde::{Deserialize, Serialize};
@@ -108,8 +109,18 @@ impl Station {
     /// A private copy of an image's disk, larger than it, as a cloud gives it: an update is staged on /var, which grows.
     pub fn of(image: &Image) -> Result<Self> {
         let station = Self::of_its_own_size(image)?;
-        File::options().write(true).open(&station.disk)?.set_len(DISK)?;
+        station.enlarge(DISK)?;
         Ok(station)
+    }
+
+    /// Gives the disk so many bytes.
+    pub fn enlarge(&self, bytes: u64) -> Result {
+        Ok(File::options().write(true).open(&self.disk)?.set_len(bytes)?)
+    }
+
+    /// Everything on the disk is sound for the checkers that everybody uses.
+    pub fn assert_sound(&self, left: Left) -> Result {
+        Ok(Checkers::open()?.disk(&self.disk, left)?)
     }
 
     /// A private copy of an image's disk.

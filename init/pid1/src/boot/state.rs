@@ -88,7 +88,10 @@ pub fn run(ground: &Ground, node: &mut Node) -> Result<Report, StageError> {
 fn mount_var(device: &Path) -> Result<(), Errno> {
     let source = CString::new(device.to_string_lossy().as_bytes()).unwrap_or_default();
     let file = rustix::fs::open(device, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mount_it = || mount(source.as_c_str(), c"/var", c"ext4", STRICT, c"errors=remount-ro");
+    // What is reserved is for user 0, which `slots` is, and for `update`: an agent that fills /var keeps no update away.
+    let options =
+        CString::new(format!("errors=remount-ro,resgid={}", process::UPDATE.id)).unwrap_or_default();
+    let mount_it = || mount(source.as_c_str(), c"/var", c"ext4", STRICT, options.as_c_str());
     let before = Ext4::read(&file);
     mount_it()?;
     if Ext4::read(&file) == before {
