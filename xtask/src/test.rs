@@ -127,6 +127,7 @@ fn deny() -> Result<()> {
 
 /// Integration tests that boot no image of ours.
 const OTHER_TESTS: &[(&str, &[&str])] = &[
+    ("init", &["updates"]),
     ("astromesh-verity", &["grow", "hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
     ("astromesh-link", &["servers"]),

@@ -7,8 +7,7 @@
 //! A reboot that `update` asks for waits until none of them runs or waits: what talks to the network must not be able to end
 //! the machine between writing a release and reading it back. An operator's reboot doesn't wait.
 //!
-//! The queue knows nothing of processes beside their number, so that a table test walks it without one, and the model of the
-//! whole machine in `init/tests/updates` too.
+//! The queue knows nothing of processes beside their number, so that tests walk it without one.
 
 use crate::job::{End, Job, Reason, Running, StartError};
 use astromesh_node::places::{EXIT_DONE, EXIT_ON_TRIAL};

@@ -5,8 +5,8 @@
 //! what stays is decided by PID 1 when health has held.
 //!
 //! What it did last is decided at each start from what is on the disk ([`reconcile`]): power may fail at any step. What it may
-//! do next is decided by on whose word it acts ([`terms`], [`schedule`]). These three are pure, and public for the model of the
-//! whole machine in `init/tests/updates`.
+//! do next is decided by on whose word it acts ([`terms`], [`schedule`]). These three are pure, and public so that
+//! they can be tested together with what PID 1 and `slots` decide.
 
 mod apply;
 mod error;
