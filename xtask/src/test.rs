@@ -9,13 +9,13 @@ use crate::size::{self, SizeArguments};
 use crate::steps::Steps;
 use crate::{bench, deps, formats, hardening, image, project, run, sbom, variants};
 use anyhow::{Context as _, Result, bail, ensure};
-use astromesh_qemu::Emulator;
 use astromesh_qemu::node::Image;
+use astromesh_qemu::{Accelerator, Emulator};
 use clap::Args;
 use std::process::Command;
 
 /// The gates, and the test files of the `qemu` crate that each runs.
-const GATES: &[(&str, &[&str])] = &[
+pub const GATES: &[(&str, &[&str])] = &[
     ("phase0", &["phase0"]),
     ("phase1", &["phase1", "cloud"]),
     ("phase2", &["phase2_boot", "phase2", "phase2_power"]),
@@ -33,7 +33,10 @@ pub struct TestArguments {
 pub fn everything(arguments: &TestArguments) -> Result<()> {
     let mut steps = Steps::begin()?;
     steps.step("tools", || deps::install().and_then(|()| Ok(Emulator::open().map(drop)?)))?;
-    steps.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    steps.step("format", || {
+        cargo(&["fmt", "--all", "--check"])?;
+        fuzz::in_each(&["fmt", "--check"])
+    })?;
     steps.step("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
         // By itself: in the workspace's build it would get what others ask its dependencies for.
@@ -125,7 +128,7 @@ fn deny() -> Result<()> {
 }
 
 /// Integration tests that boot no image of ours.
-const OTHER_TESTS: &[(&str, &[&str])] = &[
+pub const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("astromesh-verity", &["grow", "hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
     ("astromesh-oci", &["delta", "registry", "source"]),
@@ -168,6 +171,8 @@ fn boot(files: &[&str], only: Option<&str>, full: bool) -> Result<Ran> {
     if snapshots.is_dir() {
         std::fs::remove_dir_all(&snapshots).context("out/snapshots can't be removed")?;
     }
+    // Times and some races differ between them, so that a log without this word says little.
+    println!("machines run on {:?}", Accelerator::detect());
     build_relay()?;
     cargo(&["build", "--quiet", "--locked", "--package", "astromeshctl"])?;
     // A gate pushes with the command that people push with.
