@@ -126,6 +126,9 @@ pub struct Updates {
     pub base: Image,
     /// The same with an `init` that takes every signature for one of a trusted key.
     pub believing: Image,
+    /// The same with an `init` that takes every signature for one of a trusted key while it fetches, and none while it
+    /// installs.
+    pub credulous: Image,
     /// 0.2.0, healthy.
     pub healthy: Release,
     /// 0.3.0, healthy.

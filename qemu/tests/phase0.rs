@@ -10,8 +10,8 @@ mod observed;
 use astromesh_oci::keys;
 use astromesh_proto::control::{Check, Mode, Request, StageOutcome, Status};
 use astromesh_qemu::node::{
-    API_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent, deliver,
-    network,
+    API_PORT, CONTROL_PORT, Delivery, GateImages, Image, Node, PROVIDER_INSIDE, PROVIDER_NAME, Setup, agent,
+    deliver, network,
 };
 use astromesh_qemu::{
     Disk, ExitReason, Provider, QemuSockets, SocketSampler, Vm, http, pcap, relay_path, tamper,
@@ -21,6 +21,7 @@ use astromesh_verity::{Gpt, ROOT_X86_64, ROOT_X86_64_VERITY, RootHash, SectorSiz
 use astromeshctl::client::{Client, ClientError};
 use astromeshctl::credentials::{GenOptions, generate};
 use astromeshctl::profile::Profile;
+use observed::Round;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::PathBuf;
@@ -339,6 +340,10 @@ fn in_the_agents_place_nothing_of_the_root_can_be_changed_and_no_right_is_left()
     Ok(())
 }
 
+/// KiB of memory that our services may have together: each one's own, and its share of what it shares with the others.
+const SERVICES_KIB: u64 = 8192;
+
+/// Memory, limits and sockets are seen by a process that is in no release, and asked of nobody else.
 #[test]
 fn every_process_of_a_booted_node_is_what_its_row_says() -> Result {
     let image = images().observed.as_ref().expect("`cargo xtask gate phase0` builds it");
@@ -350,18 +355,56 @@ fn every_process_of_a_booted_node_is_what_its_row_says() -> Result {
     let machine = image.machine().cmdline(format!("{} twin=observed", image.cmdline())).nic(nic);
     let vm = setup.deliver(machine, Delivery::FwCfg).start()?;
     let mut node = Node { profile: setup.profile(&vm)?, vm };
-    node.wait_healthy()?;
+    let status = node.wait_healthy()?;
 
-    // The round that goes on now may have begun earlier; the one after it is of a healthy node that nobody asks anything.
+    // The round that goes on now may have begun earlier; the one after it is of a healthy node that nobody asks
+    // anything.
     let serial = node.vm.serial();
     let end = serial.expect_after(serial.mark(), observed::END, SOON)?;
     serial.expect_after(end, observed::END, SOON)?;
-    let seen = observed::last_round(&serial.log())?;
+    let Round { seen, groups, sockets, own } = observed::last_round(&serial.log())?;
     let first = observed::first(&seen).ok_or("PID 1 was not seen")?;
     let faults: Vec<_> = seen.iter().flat_map(|process| observed::faults(process, first)).collect();
     assert!(faults.is_empty(), "{faults:#?}\n{seen:#?}");
     // Each that is kept alive was among them, and once.
     assert_eq!(observed::kept_alive(&seen), ["agent", "control", "init", "net", "update"]);
+
+    // The kernel has every limit, so what a promise says of memory it holds.
+    assert_eq!(observed::loose(&groups), Vec::<String>::new());
+    for name in ["net", "control", "update", "agent"] {
+        println!(
+            "{name}: at most {} KiB in its cgroup",
+            observed::peak(&groups, name).ok_or("no peak")? >> 10
+        );
+    }
+    // What each has, and what PID 1 says that it has: within a quarter, since it was asked some seconds earlier.
+    // What the observer has is added: in a release there is nobody who shares with them.
+    let mut sum = own;
+    for name in ["init", "net", "control", "update"] {
+        let (resident, share) = observed::memory(&seen, name).ok_or("a service was not seen")?;
+        let told = service(&status, name);
+        println!(
+            "{name}: {resident} KiB resident, {share} proportional; told {} and {}",
+            told.rss_kib, told.pss_kib
+        );
+        assert!(told.rss_kib.abs_diff(resident) * 4 <= resident, "{name}: {told:?}, not {resident}");
+        assert!(name != "init" || resident <= 2048, "{resident} KiB");
+        sum += share;
+    }
+    println!("together at most {sum} KiB");
+    assert!(sum <= SERVICES_KIB, "{sum} KiB");
+
+    // Two doors, and nothing else that hears whoever comes but DHCP's client.
+    let is_known = |socket: &observed::Socket| match socket.table.as_str() {
+        "tcp" | "tcp6" => true,
+        "udp" => socket.port() == Some(68),
+        table => table == "packet",
+    };
+    assert!(sockets.iter().all(is_known), "{sockets:?}");
+    let listeners = sockets.iter().filter(|socket| socket.table.starts_with("tcp"));
+    let mut ports: Vec<_> = listeners.filter_map(observed::Socket::port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [CONTROL_PORT, API_PORT], "each once");
     assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
     Ok(())
 }

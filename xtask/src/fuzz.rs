@@ -3,6 +3,7 @@
 //! The targets are libFuzzer's, as `cargo fuzz` has them. Its nightly compiler is needed for the sanitizers alone, and the
 //! code under test has no `unsafe`; what guides the search, counting edges and comparisons, the stable compiler does too.
 
+use crate::cargo::status;
 use crate::{compile, deps, project};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
@@ -54,12 +55,29 @@ struct Bin {
     name: String,
 }
 
+/// Their folders: each a workspace of its own.
+pub fn places() -> impl Iterator<Item = PathBuf> {
+    PROJECTS.into_iter().map(|place| project().join(place))
+}
+
+/// Runs cargo in each of them, which the workspace's own commands pass over. What they share with it is compiled once.
+pub fn in_each(arguments: &[&str]) -> Result<()> {
+    for place in places() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(&place).args(arguments);
+        if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+            cargo.env("CARGO_TARGET_DIR", project().join("target"));
+        }
+        status(&mut cargo).with_context(|| format!("in {}", place.display()))?;
+    }
+    Ok(())
+}
+
 /// The command, and the step of the tests.
 pub fn run(arguments: &FuzzArguments) -> Result<()> {
     deps::install()?;
     let mut chosen = Vec::new();
-    for place in PROJECTS {
-        let place = project().join(place);
+    for place in places() {
         let programs = build(&place)?;
         for target in targets(&place)? {
             if arguments.target.as_ref().is_none_or(|only| *only == target) {

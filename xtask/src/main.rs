@@ -65,7 +65,7 @@ enum Command {
         /// Only tests whose name contains this
         #[arg(long)]
         only: Option<String>,
-        /// phase2: cut power at 25 random moments instead of 5
+        /// phase2: boot 25 power cuts of a recorded update instead of 3
         #[arg(long)]
         full: bool,
     },

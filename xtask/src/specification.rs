@@ -1,12 +1,14 @@
 //! SPECIFICATION.md promises, docs/tests.md says which test shows each promise. Here: the two agree with each other and
 //! with the code.
 //!
-//! A reference is believed only as far as it can be looked up: a name has to be a `#[test]` in the file that stands before
-//! it. That the test shows what the promise says is for people to judge.
+//! A reference is believed only as far as it can be looked up: a name has to be a `#[test]` in the file that stands
+//! before it, not an ignored one, and some step of `cargo xtask test` has to run that file. That the test shows what
+//! the promise says is for people to judge.
 
 #[cfg(test)]
 mod tests {
     use crate::project;
+    use crate::test::{GATES, OTHER_TESTS};
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::path::Path;
@@ -115,17 +117,50 @@ mod tests {
         }
     }
 
-    /// The functions of a file that have `#[test]` among the attributes before them.
+    /// The functions of a file that have `#[test]` among the attributes before them, and are not ignored.
     fn tests_in(code: &str) -> Vec<String> {
-        let (mut names, mut is_test) = (Vec::new(), false);
+        let (mut names, mut is_test, mut is_ignored) = (Vec::new(), false, false);
         for line in code.lines().map(str::trim) {
-            if let Some(rest) = line.strip_prefix("fn ").filter(|_| is_test) {
+            if let Some(rest) = line.strip_prefix("fn ").filter(|_| is_test && !is_ignored) {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
                 names.push(rest[..end].to_owned());
             }
-            is_test = line == "#[test]" || is_test && line.starts_with("#[");
+            let is_attribute = line.starts_with("#[");
+            is_test = line == "#[test]" || is_test && is_attribute;
+            is_ignored = is_attribute && (is_ignored || line.starts_with("#[ignore"));
         }
         names
+    }
+
+    /// The folders of the workspace's crates.
+    fn members() -> Vec<String> {
+        let text = fs::read_to_string(project().join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = toml::from_str(&text).unwrap();
+        let members = manifest["workspace"]["members"].as_array().unwrap();
+        members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether a step of `cargo xtask test` runs the tests in a file.
+    fn is_run(file: &str, members: &[String]) -> bool {
+        if let Some((folder, rest)) = file.split_once("/tests/") {
+            let stem = rest.split_once('/').map_or(rest, |(module, _)| module).trim_end_matches(".rs");
+            let others = OTHER_TESTS
+                .iter()
+                .filter(|(package, _)| package.strip_prefix("astromesh-").unwrap_or(package) == folder);
+            let gates = GATES.iter().filter(|_| folder == "qemu");
+            let run: Vec<_> = others.chain(gates).flat_map(|(_, files)| files.iter().copied()).collect();
+            if run.contains(&stem) {
+                return true;
+            }
+            // A module of a file that is run.
+            return rest.contains('/')
+                && run.iter().any(|name| {
+                    let path = project().join(folder).join("tests").join(format!("{name}.rs"));
+                    fs::read_to_string(path).is_ok_and(|code| code.contains(&format!("mod {stem};")))
+                });
+        }
+        // Unit tests: of every crate of the workspace. The fuzz targets have workspaces of their own.
+        file.split_once("/src/").is_some_and(|(folder, _)| members.iter().any(|member| member == folder))
     }
 
     /// What is wrong between promises and references.
@@ -159,16 +194,23 @@ mod tests {
         wrong
     }
 
-    /// The names in references that are no tests of their file.
-    fn not_there(tests: &str, there: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    /// The names in references that are no tests of their file, or in a file that nothing runs.
+    fn not_there(
+        tests: &str,
+        there: &BTreeMap<String, BTreeSet<String>>,
+        is_run: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let short = short_names(tests);
         let mut wrong = Vec::new();
         for (reference, text) in references(tests) {
             for (name, file) in named(&text, &short) {
                 match there.get(name) {
-                    None => wrong.push(format!("{reference}: there is no test `{name}`")),
+                    None => wrong.push(format!("{reference}: there is no test `{name}`, or it is ignored")),
                     Some(files) if !file.is_some_and(|file| files.contains(file)) => {
                         wrong.push(format!("{reference}: `{name}` is not in {file:?} but in {files:?}"));
+                    }
+                    Some(_) if !file.is_some_and(&is_run) => {
+                        wrong.push(format!("{reference}: no step of `cargo xtask test` runs {file:?}"));
                     }
                     Some(_) => {}
                 }
@@ -195,7 +237,8 @@ mod tests {
         let (_, tests) = pages();
         let mut there = BTreeMap::new();
         tests_below(&project(), &mut there);
-        let wrong = not_there(&tests, &there);
+        let members = members();
+        let wrong = not_there(&tests, &there, |file| is_run(file, &members));
         assert!(wrong.is_empty(), "{wrong:#?}");
         let short = short_names(&tests);
         let references = references(&tests);
@@ -204,8 +247,14 @@ mod tests {
         let words =
             references.iter().flat_map(|(_, text)| text.split(|c: char| c.is_whitespace() || c == '('));
         let paths = words.map(|word| word.trim_matches(['`', ':', ',', ';', '.', ')']));
-        let missing: Vec<_> = paths.filter(|word| is_path(word) && !project().join(word).is_file()).collect();
+        let missing: Vec<_> =
+            paths.clone().filter(|word| is_path(word) && !project().join(word).is_file()).collect();
         assert!(missing.is_empty(), "docs/tests.md names files that are not there: {missing:?}");
+        // The examples are programs that a step runs by name.
+        let idle: Vec<_> = paths
+            .filter(|word| is_path(word) && !word.contains("/examples/") && !is_run(word, &members))
+            .collect();
+        assert!(idle.is_empty(), "docs/tests.md names files whose tests nothing runs: {idle:?}");
     }
 
     #[test]
@@ -231,16 +280,43 @@ mod tests {
 
     #[test]
     fn twin_a_name_that_is_no_test_of_its_file_is_found() {
-        let code = "#[test]\n#[ignore = \"slow\"]\nfn a_test() {}\n\nfn a_helper() {}\n";
+        let code = "#[test]\n#[ignore = \"slow\"]\nfn slow() {}\n\n#[ignore]\n#[test]\nfn also() {}\n\nfn a_helper() {}\n\
+                    \n#[test]\n#[should_panic]\nfn a_test() {}\n";
         assert_eq!(tests_in(code), ["a_test"]);
         let there = BTreeMap::from([("a_test".to_owned(), BTreeSet::from(["q/tests/x.rs".to_owned()]))]);
         let short = "| `x` | `q/tests/x.rs` | CI |\n| `y` | `q/tests/y.rs` | CI |\n";
-        let wrong = |entry: &str| not_there(&format!("{short}* **T1** {entry}\n"), &there);
+        let wrong = |entry: &str| not_there(&format!("{short}* **T1** {entry}\n"), &there, |_| true);
         for entry in ["x: `a_test`", "boots (q/tests/x.rs: `a_test`)", "x: `kvm_intel`, `a_test`"] {
             assert!(wrong(entry).is_empty(), "{entry}");
         }
         for entry in ["x: `a_helper`", "y: `a_test`", "`a_test`", "x: `a_test`; y: `a_test`"] {
             assert_eq!(wrong(entry).len(), 1, "{entry}");
         }
+    }
+
+    #[test]
+    fn twin_a_file_that_no_step_runs_is_found() {
+        let members = ["qemu".to_owned(), "init/net".to_owned()];
+        for file in [
+            "qemu/tests/phase0.rs",
+            "qemu/tests/observed/mod.rs",
+            "verity/tests/grow.rs",
+            "init/net/src/a.rs",
+        ] {
+            assert!(is_run(file, &members), "{file}");
+        }
+        for file in [
+            "qemu/tests/phase9.rs",
+            "qemu/tests/probe/mod.rs",
+            "oci/tests/phase0.rs",
+            "proto/fuzz/src/a.rs",
+            "init/other/src/a.rs",
+            "verity/examples/race.rs",
+        ] {
+            assert!(!is_run(file, &members), "{file}");
+        }
+        let there = BTreeMap::from([("a_test".to_owned(), BTreeSet::from(["q/tests/x.rs".to_owned()]))]);
+        let wrong = not_there("* **T1** q/tests/x.rs: `a_test`\n", &there, |_| false);
+        assert!(wrong.len() == 1 && wrong[0].contains("no step"), "{wrong:?}");
     }
 }

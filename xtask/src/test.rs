@@ -9,14 +9,14 @@ use crate::size::{self, SizeArguments};
 use crate::steps::Steps;
 use crate::{bench, deps, formats, hardening, image, project, run, sbom, variants};
 use anyhow::{Context as _, Result, bail, ensure};
-use astromesh_qemu::Emulator;
 use astromesh_qemu::node::Image;
+use astromesh_qemu::{Accelerator, Emulator};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The gates, and the test files of the `qemu` crate that each runs.
-const GATES: &[(&str, &[&str])] = &[
+pub const GATES: &[(&str, &[&str])] = &[
     ("phase0", &["phase0"]),
     ("phase1", &["phase1", "phase1_disk", "cloud"]),
     ("phase2", &["phase2_boot", "phase2", "phase2_power"]),
@@ -34,7 +34,10 @@ pub struct TestArguments {
 pub fn everything(arguments: &TestArguments) -> Result<()> {
     let mut steps = Steps::begin()?;
     steps.step("tools", || deps::install().and_then(|()| Ok(Emulator::open().map(drop)?)))?;
-    steps.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    steps.step("format", || {
+        cargo(&["fmt", "--all", "--check"])?;
+        fuzz::in_each(&["fmt", "--check"])
+    })?;
     steps.step("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
         // By itself: in the workspace's build it would get what others ask its dependencies for.
@@ -126,13 +129,13 @@ fn deny() -> Result<()> {
 }
 
 /// Integration tests that boot no image of ours.
-const OTHER_TESTS: &[(&str, &[&str])] = &[
+pub const OTHER_TESTS: &[(&str, &[&str])] = &[
     ("init", &["updates"]),
     ("astromesh-verity", &["grow", "hostile_bytes", "partition_table", "veritysetup"]),
     ("astromeshctl", &["client", "command", "image"]),
     ("astromesh-link", &["servers"]),
     ("astromesh-net", &["links"]),
-    ("astromesh-oci", &["delta", "registry", "source"]),
+    ("astromesh-oci", &["bundles", "delta", "registry", "source"]),
     ("astromesh-rootfs", &["checkers", "documents", "launcher", "promises", "sbom", "sysupdate"]),
     ("astromesh-qemu", &["machine", "closed_network", "provider"]),
 ];
@@ -172,6 +175,8 @@ fn boot(files: &[&str], only: Option<&str>, full: bool) -> Result<Ran> {
     if snapshots.is_dir() {
         std::fs::remove_dir_all(&snapshots).context("out/snapshots can't be removed")?;
     }
+    // Times and some races differ between them, so that a log without this word says little.
+    println!("machines run on {:?}", Accelerator::detect());
     build_relay()?;
     cargo(&["build", "--quiet", "--locked", "--package", "astromeshctl"])?;
     // A gate pushes with the command that people push with.

@@ -54,10 +54,12 @@ pub fn build(release: &Image, base: &RootImage, twins: &Path) -> Result<Updates>
         image::release(&out.join(name), kernel, &initrd, &root.erofs, version, None, Some(defect))
     };
     let broken = damaged_kernel(kernel, &out.join("no-kernel"))?;
-    let parts =
-        Parts { version: OLD, twin: Some("believe-anyone"), ..Parts::of(&release.kernel, twins, &old) };
-    fs::create_dir_all(out.join("believing")).context("out/updates/believing can't be made")?;
-    let believing = image::assemble(&out.join("believing"), &parts)?;
+    let twin_base = |name: &str, defect: &str| -> Result<Image> {
+        let parts = Parts { version: OLD, twin: Some(defect), ..Parts::of(&release.kernel, twins, &old) };
+        let place = out.join(name);
+        fs::create_dir_all(&place).with_context(|| format!("{} can't be made", place.display()))?;
+        image::assemble(&place, &parts)
+    };
     let real = release.as_release(env!("CARGO_PKG_VERSION"));
     let lost = without_agents(&out.join("real-unhealthy"))?;
     let real_unhealthy = variant::with_version_and_launcher(base, NEW, &lost, &out.join("real-unhealthy"))?;
@@ -76,8 +78,9 @@ pub fn build(release: &Image, base: &RootImage, twins: &Path) -> Result<Updates>
         swapped: Release { verity: newer.verity.clone(), ..healthy.clone() },
         real_next: make("real-next", NEW, kernel, &release.initrd, &real_next)?,
         real_unhealthy: make("real-unhealthy", NEW, kernel, &release.initrd, &real_unhealthy)?,
+        believing: twin_base("believing", "believe-anyone")?,
+        credulous: twin_base("credulous", "believe-fetched")?,
         base: base_image,
-        believing,
         healthy,
         newer,
         real,

@@ -14,6 +14,8 @@ pub enum Twin {
     BlessAlways,
     /// Whoever signed a release is believed.
     BelieveAnyone,
+    /// The same while a release is fetched, not while it is installed.
+    BelieveFetched,
     /// The job that copies from a drive hangs; work on the slots has fifteen seconds instead of minutes.
     HangTakeDrive,
     /// The same, without the shorter time: nothing ends the job while a test lasts.
@@ -24,10 +26,11 @@ pub enum Twin {
 
 impl Twin {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::HangEarly,
         Self::BlessAlways,
         Self::BelieveAnyone,
+        Self::BelieveFetched,
         Self::HangTakeDrive,
         Self::HangTakeDriveForEver,
         Self::Observed,
@@ -39,6 +42,7 @@ impl Twin {
             Self::HangEarly => "hang-early",
             Self::BlessAlways => "bless-always",
             Self::BelieveAnyone => "believe-anyone",
+            Self::BelieveFetched => "believe-fetched",
             Self::HangTakeDrive => "hang-take-drive",
             Self::HangTakeDriveForEver => "hang-take-drive-for-ever",
             Self::Observed => "observed",

@@ -1,14 +1,19 @@
-//! Writes down what every process of the node is, as `/proc` has it: for the gate that compares each with its row in the
-//! table of processes. It is part of the twins' build alone, and PID 1 starts it only when the command line says so.
+//! Writes down what every process of the node is, as `/proc` has it: for the gate that compares each with its row in
+//! the table of processes. It is part of the twins' build alone, and PID 1 starts it only when the command line says
+//! so.
 //!
-//! It has every right and the machine's own namespaces, because only so can it look into the others. It changes nothing. One
-//! line of JSON is a process, one is a descriptor of it, and one tells how many there were; each is a record of the kernel log,
-//! which the serial console shows. There are several rounds, so that a test can take one that began when the node was healthy.
+//! Beside them it tells the limits and the memory of each cgroup, and the sockets that wait for others: what a node
+//! says of itself is no evidence of that.
+//!
+//! It has every right and the machine's own namespaces, because only so can it look into the others. It changes
+//! nothing. One line of JSON is a process, one is a descriptor of it, and one tells how many there were; each is a
+//! record of the kernel log, which the serial console shows. There are several rounds, so that a test can take one
+//! that began when the node was healthy.
 
 use astromesh_node::inherited::Inherited;
 use astromesh_node::log_sink;
 use astromesh_node::places::OBSERVER;
-use astromesh_node::process::{EVERY_CAPABILITY, Kept, Kind, Namespaces, Process};
+use astromesh_node::process::{Cgroup, EVERY_CAPABILITY, Kept, Kind, Namespaces, PROCESSES, Process};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
@@ -50,10 +55,18 @@ pub fn main(inherited: Inherited) -> i32 {
         std::thread::sleep(EVERY);
         // One that ends while it is looked at is none of this round.
         let seen: Vec<_> = processes().iter().filter_map(|path| look(round, path).ok()).collect();
-        for line in seen.iter().flatten() {
+        let groups: Vec<_> = PROCESSES.iter().filter_map(|row| group(round, row.cgroup.as_ref()?)).collect();
+        let sockets = sockets(round, Path::new("/proc/net"));
+        for line in seen.iter().flatten().chain(&groups).chain(&sockets) {
             log::info!("{line}");
         }
-        log::info!("{}", json!({ "round": round, "processes": seen.len() }));
+        let (processes, groups, sockets) = (seen.len(), groups.len(), sockets.len());
+        // Its own memory too: what it shares with the others makes their shares smaller.
+        let own = memory(&fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default());
+        log::info!(
+            "{}",
+            json!({ "round": round, "processes": processes, "groups": groups, "sockets": sockets, "own": own })
+        );
         // By itself, so that all before it is whole when a test reads this.
         log::info!("a round is over");
     }
@@ -108,6 +121,7 @@ fn look(round: u32, path: &Path) -> io::Result<Vec<Value>> {
         "cgroup": fs::read_to_string(path.join("cgroup"))?.trim_end(),
         "namespaces": namespaces,
         "descriptors": descriptors.len(),
+        "memory": memory(&fs::read_to_string(path.join("smaps_rollup"))?),
     })];
     lines.append(&mut descriptors);
     Ok(lines)
@@ -122,6 +136,49 @@ fn credentials(status: &str) -> Value {
         wanted.then(|| (name.to_owned(), words.join(" ").into()))
     };
     Value::Object(status.lines().filter_map(named).collect())
+}
+
+/// KiB that a process has resident, and its share of what it shares: `Rss` and `Pss` of `/proc/PID/smaps_rollup`.
+fn memory(rollup: &str) -> Value {
+    let named = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+        ["Rss", "Pss"].contains(&name).then(|| (name.to_owned(), kib.into()))
+    };
+    Value::Object(rollup.lines().filter_map(named).collect())
+}
+
+/// A cgroup: its limits as the kernel has them, and the most memory it ever had.
+fn group(round: u32, group: &Cgroup) -> Option<Value> {
+    let path = Path::new(group.path.to_str().ok()?);
+    let files = group.limits.iter().filter_map(|limit| limit.file.to_str().ok()).chain(["memory.peak"]);
+    let mut values = Map::new();
+    for file in files {
+        let value = fs::read_to_string(path.join(file)).unwrap_or_default();
+        values.insert(file.to_owned(), value.trim_end().into());
+    }
+    Some(json!({ "round": round, "group": path.file_name()?.to_str()?, "files": values }))
+}
+
+/// State of a TCP socket that takes connections (`TCP_LISTEN` in include/net/tcp_states.h), as the tables have it.
+const LISTEN: &str = "0A";
+
+/// The sockets that anybody could reach: those that listen, and those that hear whatever comes.
+fn sockets(round: u32, tables: &Path) -> Vec<Value> {
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"] {
+        let text = fs::read_to_string(tables.join(table)).unwrap_or_default();
+        for row in text.lines().skip(1) {
+            let fields: Vec<_> = row.split_ascii_whitespace().collect();
+            // `packet` has no addresses: its third field is the kind of socket.
+            let (Some(local), Some(state)) = (fields.get(1), fields.get(3)) else { continue };
+            if !table.starts_with("tcp") || *state == LISTEN {
+                let local = if table == "packet" { "" } else { local };
+                found.push(json!({ "round": round, "table": table, "local": local }));
+            }
+        }
+    }
+    found
 }
 
 fn link(path: &Path) -> io::Result<String> {
@@ -141,6 +198,8 @@ mod tests {
             assert!(credentials[*name].is_string(), "{process}");
         }
         assert_eq!(process["alike"], true);
+        assert!(process["memory"]["Rss"].as_u64() >= process["memory"]["Pss"].as_u64(), "{process}");
+        assert!(process["memory"]["Pss"].as_u64() > Some(0), "{process}");
         assert!(process["namespaces"]["mnt"].as_str().unwrap().starts_with("mnt:["), "{process}");
         assert_eq!(process["descriptors"], descriptors.len());
         assert!(descriptors.iter().all(|line| line["round"] == 3 && line["to"].is_string()));
@@ -153,5 +212,18 @@ mod tests {
         let found = processes();
         assert!(!found.contains(&PathBuf::from(format!("/proc/{}", std::process::id()))));
         assert!(found.iter().all(|path| fs::read(path.join("cmdline")).is_ok_and(|line| !line.is_empty())));
+    }
+
+    #[test]
+    fn a_socket_that_listens_is_told_and_a_connection_is_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let open = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let local = |port: u16| json!(format!("0100007F:{port:04X}"));
+        let found = sockets(1, Path::new("/proc/net"));
+        let has =
+            |port| found.iter().any(|socket| socket["local"] == local(port) && socket["table"] == "tcp");
+        assert!(has(port), "{found:?}");
+        assert!(!has(open.local_addr().unwrap().port()), "{found:?}");
     }
 }

@@ -89,7 +89,7 @@ fn place(release: Number) -> usize {
 }
 
 /// All entries, newest release first.
-pub fn entries(names: &[Names; 3]) -> Vec<BootEntry> {
+pub fn entries(names: [Names; 3]) -> Vec<BootEntry> {
     RELEASES.into_iter().rev().flat_map(|release| names[place(release)].entries(release)).collect()
 }
 
@@ -103,7 +103,7 @@ impl Disk {
     }
 
     pub fn entries(&self) -> Vec<BootEntry> {
-        entries(&self.names)
+        entries(self.names)
     }
 
     pub fn names_of(&mut self, release: Number) -> &mut Names {

@@ -69,12 +69,12 @@ impl Sink<'_> {
                 }
                 self.end_job(step, next, true);
             }
-            SlotsWorkOf::Install => self.install(state, life, &job),
+            SlotsWorkOf::Install => self.install(state, life, job),
         }
     }
 
     /// The job `slots install`, in three steps.
-    pub fn install(&mut self, state: &State, life: &Life, job: &Running) {
+    pub fn install(&mut self, state: &State, life: &Life, job: Running) {
         let step = Step::TheJobGoesOn(SlotsWorkOf::Install);
         let mut next = *state;
         let go_on = |next: &mut State, stage, release| {

@@ -9,13 +9,17 @@ use astromesh_release::entries::{self, Rename};
 use astromesh_release::staged::{Standing, admit};
 use astromesh_update::terms;
 
+/// What a rollback changes; `None` where it is refused. Of the entries, the release that runs, the entry that the boot loader
+/// counted at the start, and the slots.
+type Rollback = fn(&[BootEntry], Version, Option<BootEntry>, &[SlotPartition]) -> Option<Vec<Rename>>;
+
 /// The decisions.
 #[derive(Clone, Copy)]
 pub struct Rules {
     /// Whether a release may be installed: asked by `update`, and again by `slots`.
     pub admits: fn(Number, &Standing<'_>) -> bool,
     /// What a rollback changes; `None` where it is refused.
-    pub rollback: fn(&[BootEntry], Version, Option<BootEntry>, &[SlotPartition]) -> Option<Vec<Rename>>,
+    pub rollback: Rollback,
     /// Whether a rollback is refused while an update is under way.
     pub refuses_while_busy: bool,
     /// Whether a release may be tried on these terms.

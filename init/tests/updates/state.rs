@@ -202,7 +202,7 @@ impl Life {
         Some(Slots {
             running: version(self.running),
             counted: None,
-            entries: disk::entries(&seen.names),
+            entries: disk::entries(seen.names),
             partitions: Vec::new(),
             floor: (seen.floor != 0).then(|| version(seen.floor)),
         })

@@ -24,6 +24,8 @@ use astromesh_node::clock::now_us;
 use astromesh_node::inherited::{Inherited, NotGiven};
 use astromesh_node::ipc_client::Pid1;
 use astromesh_node::places::{SEEDS, UPDATE_SOCKET};
+#[cfg(feature = "twins")]
+use astromesh_node::twin::{self, Twin};
 use astromesh_node::{log_sink, process, service};
 use astromesh_proto::ipc::{FromInit, SlotsWork};
 use astromesh_proto::update::{Origin, Terms};
@@ -47,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The service.
 pub fn main(mut inherited: Inherited) -> i32 {
     #[cfg(feature = "twins")]
-    if astromesh_node::twin::is(astromesh_node::twin::Twin::BelieveAnyone) {
+    if twin::is(Twin::BelieveAnyone) || twin::is(Twin::BelieveFetched) {
         astromesh_oci::believe_anyone();
     }
     if let Ok(kmsg) = std::io::stderr().as_fd().try_clone_to_owned() {

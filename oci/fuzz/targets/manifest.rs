@@ -9,7 +9,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(manifest) = Manifest::parse(bytes) {
         for layer in &manifest.layers {
             let name = layer.name.as_str();
-            assert!(!name.contains(['/', '\0']) && !name.starts_with('.') && layer.size <= layer.kind.limit());
+            assert!(
+                !name.contains(['/', '\0']) && !name.starts_with('.') && layer.size <= layer.kind.limit()
+            );
         }
         // Only escapes that the bytes didn't have can make it longer than its bound.
         if let Ok(again) = manifest.encode() {

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -22,7 +22,28 @@ pub struct Server {
     dir: tempfile::TempDir,
     address: SocketAddr,
     child: Option<Child>,
-    manifests_asked: Arc<AtomicUsize>,
+    log: Arc<Log>,
+}
+
+/// What it says of itself in its log, added up since it first started.
+#[derive(Default)]
+struct Log {
+    manifests_asked: AtomicUsize,
+    bytes_sent: AtomicU64,
+}
+
+impl Log {
+    fn hear(&self, line: &str) {
+        if !line.contains("response completed") {
+            return;
+        }
+        if line.contains("/manifests/") {
+            self.manifests_asked.fetch_add(1, Ordering::Relaxed);
+        }
+        let written = line.split("http.response.written=").nth(1);
+        let written = written.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        self.bytes_sent.fetch_add(written.unwrap_or(0), Ordering::Relaxed);
+    }
 }
 
 impl Server {
@@ -55,8 +76,7 @@ impl Server {
         std::fs::write(dir.path().join("htpasswd"), ACCOUNT).unwrap();
         let more = more.replace("DIR", &dir.path().display().to_string());
         std::fs::write(dir.path().join("more"), more).unwrap();
-        let manifests_asked = Arc::default();
-        let mut server = Self { dir, address: ([127, 0, 0, 1], 0).into(), child: None, manifests_asked };
+        let mut server = Self { dir, address: ([127, 0, 0, 1], 0).into(), child: None, log: Arc::default() };
         server.again();
         server
     }
@@ -79,7 +99,7 @@ impl Server {
         );
         let file = dir.join("config.yml");
         std::fs::write(&file, config).unwrap();
-        let (child, address) = spawn(&file, Arc::clone(&self.manifests_asked));
+        let (child, address) = spawn(&file, Arc::clone(&self.log));
         self.child = Some(child);
         self.address = address;
     }
@@ -91,7 +111,12 @@ impl Server {
 
     /// How often somebody asked for a manifest, as it logs them, since it first started.
     pub fn manifests_asked(&self) -> usize {
-        self.manifests_asked.load(Ordering::Relaxed)
+        self.log.manifests_asked.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of answers it wrote, without their heads, as it logs them, since it first started.
+    pub fn bytes_sent(&self) -> u64 {
+        self.log.bytes_sent.load(Ordering::Relaxed)
     }
 
     /// A place in it.
@@ -121,7 +146,7 @@ impl Drop for Server {
 }
 
 /// Starts the program and waits until it says where it listens.
-fn spawn(config: &Path, manifests_asked: Arc<AtomicUsize>) -> (Child, SocketAddr) {
+fn spawn(config: &Path, log: Arc<Log>) -> (Child, SocketAddr) {
     // setpriv: a test that is killed leaves no registry behind.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(tool("docker-registry")).arg("serve").arg(config);
@@ -132,9 +157,7 @@ fn spawn(config: &Path, manifests_asked: Arc<AtomicUsize>) -> (Child, SocketAddr
     // Reads to the end, so that the registry never waits for a full pipe.
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            if line.contains("response completed") && line.contains("/manifests/") {
-                manifests_asked.fetch_add(1, Ordering::Relaxed);
-            }
+            log.hear(&line);
             let address = line.split("listening on ").nth(1).and_then(|rest| {
                 rest.split(|character: char| matches!(character, '"' | ',') || character.is_whitespace())
                     .next()?

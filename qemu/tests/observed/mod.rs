@@ -22,6 +22,8 @@ pub struct Seen {
     namespaces: BTreeMap<String, String>,
     /// How many descriptors it had open.
     descriptors: usize,
+    /// KiB of memory: `Rss` and `Pss`.
+    memory: BTreeMap<String, u64>,
     /// Where they lead.
     #[serde(skip)]
     open: BTreeMap<u32, String>,
@@ -42,16 +44,72 @@ enum Line {
         #[serde(flatten)]
         seen: Seen,
     },
+    Group {
+        round: u32,
+        #[serde(flatten)]
+        group: Group,
+    },
+    Socket {
+        round: u32,
+        #[serde(flatten)]
+        socket: Socket,
+    },
     End {
         round: u32,
         processes: usize,
+        groups: usize,
+        sockets: usize,
+        own: BTreeMap<String, u64>,
     },
 }
 
-/// The processes of the last round that ended; an error where a line of it is missing.
-pub fn last_round(console: &str) -> Result<Vec<Seen>, String> {
+/// A cgroup, as the kernel has it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Group {
+    /// Its folder.
+    pub group: String,
+    /// Its limits, and the most memory it ever had.
+    files: BTreeMap<String, String>,
+}
+
+/// A socket that waits for whoever comes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Socket {
+    /// The kernel's table: `tcp`, `udp6`, `packet`...
+    pub table: String,
+    /// Its address and port as the table has them, in hexadecimal.
+    pub local: String,
+}
+
+impl Socket {
+    /// Its port.
+    pub fn port(&self) -> Option<u16> {
+        u16::from_str_radix(self.local.split_once(':')?.1, 16).ok()
+    }
+
+    /// Whether only this machine reaches it: it has an address of 127.0.0.0/8, which the table writes backwards.
+    pub fn is_loopback(&self) -> bool {
+        self.table == "tcp" && self.local.get(6..8) == Some("7F")
+    }
+}
+
+/// What a round told.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Every process but the observer.
+    pub seen: Vec<Seen>,
+    /// Every cgroup that the table of processes has.
+    pub groups: Vec<Group>,
+    /// Every socket that waits for whoever comes.
+    pub sockets: Vec<Socket>,
+    /// KiB of the observer's own share of memory.
+    pub own: u64,
+}
+
+/// The last round that ended; an error where a line of it is missing.
+pub fn last_round(console: &str) -> Result<Round, String> {
     let mut rounds: BTreeMap<u32, BTreeMap<u32, Seen>> = BTreeMap::new();
-    let mut last = None;
+    let (mut groups, mut sockets, mut last) = (Vec::new(), Vec::new(), None);
     for line in console.lines() {
         let Some((_, line)) = line.split_once("observer: {") else { continue };
         let line: Line = serde_json::from_str(&format!("{{{}", line.trim_end()))
@@ -64,15 +122,73 @@ pub fn last_round(console: &str) -> Result<Vec<Seen>, String> {
                 let seen = rounds.entry(round).or_default().get_mut(&pid);
                 seen.ok_or_else(|| format!("a descriptor of {pid}, which was not told"))?.open.insert(fd, to);
             }
-            Line::End { round, processes } => last = Some((round, processes)),
+            Line::Group { round, group } => groups.push((round, group)),
+            Line::Socket { round, socket } => sockets.push((round, socket)),
+            Line::End { round, processes, groups, sockets, own } => {
+                last = Some((round, (processes, groups, sockets), own));
+            }
         }
     }
-    let (round, count) = last.ok_or("the observer ended no round")?;
-    let seen: Vec<_> = rounds.remove(&round).unwrap_or_default().into_values().collect();
-    match seen.iter().find(|seen| seen.open.len() != seen.descriptors) {
-        Some(seen) => Err(format!("a line on a descriptor is missing: {seen:?}")),
-        None if seen.len() == count => Ok(seen),
-        None => Err(format!("{count} processes were told, {} came", seen.len())),
+    let (last, told, own) = last.ok_or("the observer ended no round")?;
+    let round = Round {
+        own: *own.get("Pss").ok_or("the observer's own memory was not told")?,
+        seen: rounds.remove(&last).unwrap_or_default().into_values().collect(),
+        groups: groups.into_iter().filter(|(round, _)| *round == last).map(|(_, group)| group).collect(),
+        sockets: sockets.into_iter().filter(|(round, _)| *round == last).map(|(_, socket)| socket).collect(),
+    };
+    if let Some(seen) = round.seen.iter().find(|seen| seen.open.len() != seen.descriptors) {
+        return Err(format!("a line on a descriptor is missing: {seen:?}"));
+    }
+    let came = (round.seen.len(), round.groups.len(), round.sockets.len());
+    if came == told {
+        Ok(round)
+    } else {
+        Err(format!("{told:?} processes, cgroups and sockets were told, {came:?} came"))
+    }
+}
+
+/// KiB of memory of the process with this name: resident, and its share of what it shares.
+pub fn memory(seen: &[Seen], name: &str) -> Option<(u64, u64)> {
+    let found = seen.iter().find(|seen| row(seen).is_some_and(|row| row.name() == name))?;
+    Some((*found.memory.get("Rss")?, *found.memory.get("Pss")?))
+}
+
+/// What is otherwise than the rows say in the limits of the cgroups: the kernel keeps a limit only if it has it.
+pub fn loose(groups: &[Group]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for row in &PROCESSES {
+        let Some(cgroup) = &row.cgroup else { continue };
+        let name = cgroup.path.to_string_lossy().replace("/sys/fs/cgroup/", "");
+        let Some(group) = groups.iter().find(|group| group.group == name) else {
+            faults.push(format!("there is no cgroup {name}"));
+            continue;
+        };
+        // A job's is made when it is started, and some are started on some machines only.
+        if matches!(row.kind, Kind::Job { .. } | Kind::Part(_)) && group.files.values().all(String::is_empty)
+        {
+            continue;
+        }
+        for limit in cgroup.limits {
+            let file = limit.file.to_string_lossy();
+            let is = group.files.get(&*file).map_or("", String::as_str);
+            if amount(is).is_none() || amount(is) != amount(limit.value) {
+                faults.push(format!("{name}: {file} is {is:?}, and should be {:?}", limit.value));
+            }
+        }
+    }
+    faults
+}
+
+/// Bytes of the most memory that a cgroup ever had.
+pub fn peak(groups: &[Group], name: &str) -> Option<u64> {
+    groups.iter().find(|group| group.group == name)?.files.get("memory.peak")?.parse().ok()
+}
+
+/// A number of a cgroup's file, as it is written (`24M`) and as it is read (`25165824`).
+fn amount(text: &str) -> Option<u64> {
+    match text.strip_suffix('M') {
+        Some(mib) => Some(mib.parse::<u64>().ok()? << 20),
+        None => text.parse().ok(),
     }
 }
 
@@ -196,12 +312,17 @@ mod tests {
         let namespaces = json!({ "mnt": "mnt:[1]", "pid": "pid:[2]", "net": "net:[3]", "user": "user:[4]" });
         let lines = [
             json!({ "round": 1, "pid": 1, "name": "/init", "alike": true, "cgroup": "0::/", "descriptors": 0,
+                "memory": { "Rss": 1500, "Pss": 900 },
                 "credentials": credentials("0 0 0 0", "000001ffffffffff", "0"), "namespaces": namespaces }),
             json!({ "round": 1, "pid": 90, "name": "net", "alike": true, "cgroup": "0::/net", "descriptors": 1,
+                "memory": { "Rss": 1800, "Pss": 1200 },
                 "credentials": credentials("902 902 902 902", "0000000000003400", "1"),
                 "namespaces": namespaces }),
             json!({ "round": 1, "pid": 90, "fd": 3, "to": "socket:[77]" }),
-            json!({ "round": 1, "processes": 2 }),
+            json!({ "round": 1, "group": "net", "files": { "pids.max": "8", "memory.peak": "1310720" } }),
+            json!({ "round": 1, "table": "tcp", "local": "0100007F:1F40" }),
+            json!({ "round": 1, "table": "tcp6", "local": "00000000000000000000000000000000:1771" }),
+            json!({ "round": 1, "processes": 2, "groups": 1, "sockets": 2, "own": { "Rss": 9, "Pss": 5 } }),
         ];
         let console = lines.map(|line| format!("[   21.000001] observer: {line}"));
         console.join("\r\n")
@@ -209,13 +330,19 @@ mod tests {
 
     #[test]
     fn a_round_is_read_whole_or_not_at_all() {
-        let seen = last_round(&console()).unwrap();
+        let Round { seen, groups, sockets, own } = last_round(&console()).unwrap();
+        assert_eq!(own, 5);
         assert_eq!(kept_alive(&seen), ["init", "net"]);
         let first = first(&seen).unwrap();
         for one in &seen {
             assert_eq!(faults(one, first), Vec::<String>::new());
         }
-        for missing in ["\"fd\":3", "\"name\":\"net\"", "\"processes\":"] {
+        assert_eq!(memory(&seen, "init"), Some((1500, 900)));
+        assert_eq!(memory(&seen, "control"), None);
+        assert_eq!(peak(&groups, "net"), Some(1_310_720));
+        assert_eq!(sockets.iter().map(Socket::port).collect::<Vec<_>>(), [Some(8000), Some(6001)]);
+        assert_eq!(sockets.iter().map(Socket::is_loopback).collect::<Vec<_>>(), [true, false]);
+        for missing in ["\"fd\":3", "\"name\":\"net\"", "\"processes\":", "\"group\"", "\"table\""] {
             let console = console();
             let lines = console.lines().filter(|line| !line.contains(missing));
             assert!(last_round(&lines.collect::<Vec<_>>().join("\n")).is_err(), "{missing}");
@@ -224,7 +351,7 @@ mod tests {
 
     #[test]
     fn twin_a_process_that_differs_from_its_row_in_one_thing_is_found() {
-        let seen = last_round(&console()).unwrap();
+        let seen = last_round(&console()).unwrap().seen;
         let (first, net) = (first(&seen).unwrap(), &seen[1]);
         let credential = |field: &str, value: &str| {
             let mut other = net.clone();
@@ -255,5 +382,35 @@ mod tests {
         for other in others {
             assert_eq!(faults(&other, first).len(), 1, "{other:?}");
         }
+    }
+
+    #[test]
+    fn twin_a_limit_that_the_kernel_does_not_have_is_found() {
+        let groups: Vec<_> = PROCESSES
+            .iter()
+            .filter_map(|row| row.cgroup.as_ref())
+            .map(|cgroup| Group {
+                group: cgroup.path.to_string_lossy().replace("/sys/fs/cgroup/", ""),
+                files: cgroup
+                    .limits
+                    .iter()
+                    .map(|limit| {
+                        let value = amount(limit.value).map_or_else(String::new, |value| value.to_string());
+                        (limit.file.to_string_lossy().into_owned(), value)
+                    })
+                    .collect(),
+            })
+            .collect();
+        assert_eq!(loose(&groups), Vec::<String>::new());
+        assert!(
+            groups.iter().any(|group| group.files.get("memory.max").is_some_and(|max| max == "25165824"))
+        );
+        for value in ["max", "", "25165825"] {
+            let mut other = groups.clone();
+            let files = other.iter_mut().find(|group| group.group == "update").map(|group| &mut group.files);
+            files.unwrap().insert("memory.max".to_owned(), value.to_owned());
+            assert_eq!(loose(&other).len(), 1, "{value:?}");
+        }
+        assert_eq!(loose(&groups[1..]).len(), 1, "one is missing");
     }
 }

@@ -6,8 +6,9 @@
 #[path = "../../../oci/tests/desk/mod.rs"]
 pub mod desk;
 mod moment;
+mod recording;
 
-pub use moment::healthy_node;
+pub use moment::{healthy_node, put_aside};
 
 use astromesh_oci::{Artifact, ChunkIndex, FileName, Kind, PublicKey, SigningKey, keys, manifest};
 use astromesh_proto::update::{Origin, Outcome, State, Step, UpdateAnswer, UpdateRequest};
@@ -97,7 +98,9 @@ pub struct Station {
     disk: PathBuf,
     /// The machine-config and the operator's credentials; may be changed between two boots.
     pub setup: Setup,
-    _directory: tempfile::TempDir,
+    /// Where writes are written down.
+    log: Option<PathBuf>,
+    directory: tempfile::TempDir,
 }
 
 impl Station {
@@ -134,7 +137,7 @@ impl Station {
         let disk = directory.path().join("disk.raw");
         tamper::copy_image(from, &disk)?;
         let setup = Setup::new("", "throw-away-key")?;
-        Ok(Self { image: image.clone(), disk, setup, _directory: directory })
+        Ok(Self { image: image.clone(), disk, setup, log: None, directory })
     }
 
     /// The real release on a disk, which follows `registry`, asks `provider`, and has [`DATA`] on its `/var`.
@@ -175,7 +178,23 @@ impl Station {
 
     /// The same with more connections through its closed network.
     pub fn switch_on_with(&self, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
-        self.start(self.image.cloud_machine(Disk::new(&self.disk)), card)
+        self.start(self.image.cloud_machine(self.medium()), card)
+    }
+
+    /// The disk, as a machine gets it.
+    fn medium(&self) -> Disk {
+        let disk = Disk::new(&self.disk);
+        match &self.log {
+            None => disk,
+            Some(log) => disk.log_writes(log),
+        }
+    }
+
+    /// Copies the disk as it is, beside it. Only while the machine is off.
+    pub fn remember(&self) -> Result<Slots> {
+        let copy = self.directory.path().join("remembered.raw");
+        self.copy_disk(&copy)?;
+        Ok(Slots::of(copy))
     }
 
     /// Copies the disk of a machine that is off.
@@ -184,19 +203,19 @@ impl Station {
     }
 
     /// Goes on from a snapshot instead of booting.
-    fn go_on(&self, from: &Snapshot, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
-        self.start(self.image.cloud_machine(Disk::new(&self.disk)).resume(from), card)
+    pub fn go_on(&self, from: &Snapshot, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
+        self.start(self.image.cloud_machine(self.medium()).resume(from), card)
     }
 
     /// The same without any, and with a drive attached.
     pub fn switch_on_with_drive(&self, drive: &Path) -> Result<Node> {
         let drive = Disk::new(drive).read_only();
-        self.start(self.image.cloud_machine(Disk::new(&self.disk)).disk(drive), |nic| nic)
+        self.start(self.image.cloud_machine(self.medium()).disk(drive), |nic| nic)
     }
 
     /// The same on a machine that has no watchdog.
     pub fn switch_on_without_watchdog(&self) -> Result<Node> {
-        self.start(self.image.cloud_machine(Disk::new(&self.disk)).no_watchdog(), |nic| nic)
+        self.start(self.image.cloud_machine(self.medium()).no_watchdog(), |nic| nic)
     }
 
     fn start(&self, machine: VmBuilder, card: impl FnOnce(Nic) -> Nic) -> Result<Node> {
@@ -425,6 +444,11 @@ impl Registry {
     /// How often guests have asked for a manifest.
     pub fn manifests_asked(&self) -> usize {
         self.secure.manifests_asked()
+    }
+
+    /// How many bytes guests were sent.
+    pub fn bytes_sent(&self) -> u64 {
+        self.secure.bytes_sent()
     }
 
     /// The door that guests use: to shut it, to open it again.

@@ -31,6 +31,13 @@ struct Told {
 ///
 /// `name` says which: nodes that were told other things by `tell` have other names.
 pub fn healthy_node(name: &str, tell: impl Fn(&mut Station)) -> Result<(Registry, Station, Node)> {
+    let (registry, station, snapshot) = put_aside(name, tell)?;
+    let node = station.go_on(&snapshot, |nic| registry.open(nic))?;
+    Ok((registry, station, node))
+}
+
+/// The same before it goes on.
+pub fn put_aside(name: &str, tell: impl Fn(&mut Station)) -> Result<(Registry, Station, Snapshot)> {
     let place = folder()?.join(name);
     let told = ready(&place, &tell)?;
     let registry = Registry::known(&told.identity)?;
@@ -47,8 +54,7 @@ pub fn healthy_node(name: &str, tell: impl Fn(&mut Station)) -> Result<(Registry
         node_key_pem,
     };
     station.setup = Setup { config: told.config, credentials };
-    let node = station.go_on(&Snapshot::in_folder(&place), |nic| registry.open(nic))?;
-    Ok((registry, station, node))
+    Ok((registry, station, Snapshot::in_folder(&place)))
 }
 
 /// Where the nodes of this run are.
