@@ -16,6 +16,7 @@ use astromesh_qemu::{
     Disk, ExitReason, Provider, SocketSampler, Subnet, Vm, VmBuilder, http, pcap, relay_path,
 };
 use astromeshctl::client::Client;
+use astromeshctl::profile::Profile;
 use base64::Engine as _;
 use cloud_side::{MetadataServer, Question, Reaction, fat, iso};
 use serde_json::json;
@@ -111,7 +112,8 @@ fn boots_with_every_door_closed(machine: VmBuilder, setup: &Setup) -> Result<Vm>
     let vm = machine.start()?;
     // The end of the boot is the one thing there is to wait for; what is asserted are closed ports.
     vm.serial().expect("boot is over", SOON)?;
-    let profile = setup.profile(&vm)?;
+    // Nothing of the guest refuses a connection while its links are down: this long is waited for an answer.
+    let profile = Profile { timeout: Duration::from_secs(5), ..setup.profile(&vm)? };
     std::thread::sleep(Duration::from_secs(3));
     assert!(Client::connect(&profile).is_err());
     assert!(http::get(vm.host_address(API_PORT)?, "/v1/health", Duration::from_secs(5)).is_err());

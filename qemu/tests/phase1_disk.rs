@@ -202,8 +202,9 @@ fn a_disk_of_terabytes_is_cut_three_times_while_it_grows_and_ends_whole() -> Res
     Ok(())
 }
 
-/// What `state` may take with it: twice what it takes, emulated, for a busy machine. On a small disk it takes 0.1 s.
-const MOUNTS_WITHIN: Duration = Duration::from_millis(1100);
+/// What `state` may take with it, in percent of what the kernel took before PID 1 in the same boot: wall time on a busy host
+/// decides nothing. It takes about 0.57 s then, a third of the kernel's share; on a small disk 0.1 s.
+const MOST_PERCENT: u64 = 75;
 
 /// Mounting a file system means reading about each of its block groups, and the boot waits for it.
 #[test]
@@ -223,8 +224,9 @@ fn a_file_system_of_8_tib_adds_little_to_the_boot() -> Result {
     cloud.is(probe)?;
     let stages = cloud.node.boot()?;
     let state = stages.iter().find(|stage| stage.name == "state").ok_or("no stage state")?;
-    println!("state: {} ms, {}", state.took_us / 1000, state.note);
-    assert!(Duration::from_micros(state.took_us) < MOUNTS_WITHIN, "{state:?}");
+    let kernel = stages.iter().find(|stage| stage.name == "kernel").ok_or("no stage kernel")?;
+    println!("state: {} ms, {}; kernel: {} ms", state.took_us / 1000, state.note, kernel.took_us / 1000);
+    assert!(state.took_us * 100 < kernel.took_us * MOST_PERCENT, "{state:?} after {kernel:?}");
     cloud.off()
 }
 

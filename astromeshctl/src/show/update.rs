@@ -89,7 +89,8 @@ fn standing(entry: &BootEntry, slots: &Slots) -> (String, Color) {
     match entry.tries {
         None if runs => ("runs, kept".to_owned(), Color::Green),
         None => ("kept".to_owned(), Color::Green),
-        Some(tries) if tries.left == 0 && !runs => ("failed".to_owned(), Color::Red),
+        _ if entry.is_unchecked() && !runs => ("written, not checked".to_owned(), Color::Cyan),
+        Some(tries) if tries.left == 0 && !runs => ("failed, or given up".to_owned(), Color::Red),
         Some(tries) if runs => (format!("runs, on trial, {} tries left", tries.left), Color::Yellow),
         Some(tries) => (format!("waits for a reboot, {} tries left", tries.left), Color::Cyan),
     }
