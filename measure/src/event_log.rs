@@ -29,7 +29,9 @@ pub const NO_ACTION: u32 = 0x0000_0003;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// There is more of it than a boot writes.
-    #[error("the event log has {0} bytes, more than {MOST_BYTES}: no boot writes so much; read it from the node again")]
+    #[error(
+        "the event log has {0} bytes, more than {MOST_BYTES}: no boot writes so much; read it from the node again"
+    )]
     Long(usize),
     /// It ends within something.
     #[error("the event log ends within {what}, at byte {at}: it was cut off; read it from the node again")]
@@ -40,7 +42,9 @@ pub enum LogError {
         what: &'static str,
     },
     /// The first record isn't the one that names the hashes.
-    #[error("the event log doesn't begin with a Spec ID event: it is of a TPM 1.2, or no log; this node can't be verified by it")]
+    #[error(
+        "the event log doesn't begin with a Spec ID event: it is of a TPM 1.2, or no log; this node can't be verified by it"
+    )]
     NoHeader,
     /// A length that doesn't fit.
     #[error("the event log's header names {0} hashes: it is damaged, or no log")]
@@ -123,7 +127,8 @@ impl<'a> EventLog<'a> {
         }
         let mut reader = Reader { bytes, at: 0 };
         // The first record's form is TPM 1.2's: register, kind, a SHA-1 digest, length, data.
-        let header = |error| if matches!(error, LogError::Short { at: 0, .. }) { LogError::NoHeader } else { error };
+        let header =
+            |error| if matches!(error, LogError::Short { at: 0, .. }) { LogError::NoHeader } else { error };
         let register = reader.u32("the header").map_err(header)?;
         let kind = reader.u32("the header")?;
         reader.take(20, "the header")?;
