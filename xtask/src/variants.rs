@@ -38,9 +38,9 @@ pub fn build(release: &Image, gate: Option<&str>) -> Result<GateImages> {
     let name = Some(release.root_hash.parse()?);
     let mislabelled = image::assemble(&mislabelled_out, &Parts { name, ..parts })?;
 
-    let twins =
-        (is_for("phase0") || is_for("phase2")).then(|| build_static("init", Some("twins"))).transpose()?;
-    let observed = match twins.as_deref().filter(|_| is_for("phase0")) {
+    let is_observed = is_for("phase0") || is_for("phase3");
+    let twins = (is_observed || is_for("phase2")).then(|| build_static("init", Some("twins"))).transpose()?;
+    let observed = match twins.as_deref().filter(|_| is_observed) {
         Some(init) => {
             let parts = Parts { init, twin: Some("observed"), ..parts };
             fs::create_dir_all(out.join("observed"))?;
