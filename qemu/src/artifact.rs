@@ -104,11 +104,10 @@ pub struct GateImages {
     pub probe: Image,
     /// Where in the probe's root that file's content stands, in bytes.
     pub cold_offset: u64,
-    /// The probe with the byte at that place changed, hash tree and root hash made anew.
-    pub consistent: Image,
     /// The probe's root under the PARTUUIDs and the command line of another root hash.
     pub mislabelled: Image,
-    /// The probe with a twin of `init` that writes down what each process is; built only for a gate that reads it.
+    /// The probe with a twin of `init`, which writes down what each process is, or does without verity; built only for
+    /// a gate that boots it.
     #[serde(default)]
     pub observed: Option<Image>,
     /// Where the release lies in the formats of the clouds.

@@ -12,6 +12,7 @@ use crate::disk::{Disk, escape_commas};
 use crate::nic::Nic;
 use crate::serial::Tee;
 use crate::snapshot::{FIRMWARE_VARIABLES, Snapshot};
+use crate::tpm::{self, Tpm};
 use std::path::{Path, PathBuf};
 
 /// The firmware's code: a link in the machine's private directory, where its variables are too.
@@ -84,6 +85,7 @@ pub struct VmBuilder {
     pub(crate) smbios: Vec<String>,
     pub(crate) fw_cfg: Vec<(String, Vec<u8>)>,
     pub(crate) uefi: bool,
+    pub(crate) tpm: Option<Tpm>,
     pub(crate) snapshot: Option<Snapshot>,
     dmi: Vec<String>,
     machine: String,
@@ -112,6 +114,7 @@ impl VmBuilder {
             smbios: Vec::new(),
             fw_cfg: Vec::new(),
             uefi: false,
+            tpm: None,
             snapshot: None,
             dmi: Vec::new(),
             machine: "q35".into(),
@@ -256,6 +259,12 @@ impl VmBuilder {
         self
     }
 
+    /// A TPM 2.0, by the interface that firmware and kernel call CRB.
+    pub fn tpm(mut self, tpm: &Tpm) -> Self {
+        self.tpm = Some(tpm.clone());
+        self
+    }
+
     /// A reset boots again. Without this a reset ends the machine and is its exit reason.
     pub fn allow_reboot(mut self) -> Self {
         self.reboot = true;
@@ -363,6 +372,11 @@ impl VmBuilder {
             Some(WatchdogModel::I6300esb) => add(&["-device", "i6300esb", "-action", "watchdog=reset"]),
             Some(WatchdogModel::Ib700) => add(&["-device", "ib700", "-action", "watchdog=reset"]),
             None => {}
+        }
+        if self.tpm.is_some() {
+            let socket = inside(tpm::SOCKET);
+            add(&["-chardev", &format!("socket,id=tpm,path={socket}")]);
+            add(&["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
         }
         if self.rng {
             add(&["-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"]);

@@ -64,6 +64,7 @@ mod relay;
 mod save;
 mod serial;
 mod snapshot;
+mod tpm;
 mod vm;
 
 pub use accelerator::Accelerator;
@@ -79,4 +80,5 @@ pub use relay::{RelayError, relay, relay_path};
 pub use serial::{Serial, SerialError};
 pub use snapshot::Snapshot;
 pub use sockets::{QemuSockets, SocketSampler};
+pub use tpm::{Tpm, TpmError};
 pub use vm::{Vm, VmError};

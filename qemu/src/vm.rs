@@ -12,6 +12,7 @@ use crate::process::{Plug, Process, ProcessError};
 use crate::qmp::{Qmp, QmpError, QmpEvent};
 use crate::serial::Serial;
 use crate::snapshot::FIRMWARE_VARIABLES;
+use crate::tpm::TpmError;
 use qapi::qmp::{
     cont, human_monitor_command, pmemsave, query_status, quit, set_link, system_powerdown, system_reset,
 };
@@ -34,6 +35,9 @@ pub enum VmError {
     /// QEMU could not be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The machine has no TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
     /// QEMU could not be asked.
     #[error(transparent)]
     Qmp(#[from] QmpError),
@@ -144,6 +148,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Vm {
     // Fields are dropped in this order: the process goes before the directory with its files.
     process: Process,
+    // It ends by itself when QEMU does; held so that it can't outlive its owner either.
+    _tpm: Option<Process>,
     qmp: Qmp,
     serial: Serial,
     forwards: Vec<(u16, u16)>,
@@ -364,6 +370,7 @@ impl VmBuilder {
         // The harness listens and QEMU connects: nothing to poll for, and no byte of the console is missed.
         let qmp = listen(&dir.path().join("qmp"))?;
         let serial = listen(&dir.path().join("serial"))?;
+        let tpm = self.tpm.as_ref().map(|tpm| tpm.start(dir.path())).transpose()?;
         let (program, mut arguments) = emulator.command_line();
         arguments.extend(self.arguments(dir.path()).into_iter().map(Into::into));
         log::debug!("{} {arguments:?}", program.display());
@@ -377,7 +384,7 @@ impl VmBuilder {
             None => VmError::Qmp(error),
         };
         let qmp = Qmp::negotiate(qmp).map_err(ended)?;
-        let mut vm = Vm { process, qmp, serial, forwards: Vec::new(), serial_log, words, dir };
+        let mut vm = Vm { process, _tpm: tpm, qmp, serial, forwards: Vec::new(), serial_log, words, dir };
         if self.snapshot.is_some() {
             vm.await_memory().map_err(|error| match vm.process.wait(DRAIN_LIMIT) {
                 Some(status) => {

@@ -106,6 +106,10 @@ fn entry(sector: &Sector, place: u64) -> Result<(Vec<Event>, u64), WriteLogError
     if length > 0 {
         events.push(Event::Write(Write { offset, length, data }));
     }
+    // Neither: then this is no entry, and the next one begins elsewhere.
+    if events.is_empty() {
+        return Err(refused());
+    }
     let next = data.checked_add(length).ok_or_else(refused)?;
     Ok((events, next))
 }
@@ -334,6 +338,7 @@ pub(crate) mod tests {
         for words in [[MAGIC + 1, VERSION, 7, 512], [MAGIC, 2, 7, 512], [MAGIC, VERSION, 7, 4096]] {
             assert!(header(&sector(words)).is_err(), "{words:?}");
         }
+        assert!(entry(&[0; 512], 512).is_err(), "data where an entry should be");
         for flags in [2, 8, 16] {
             assert!(entry(&sector([1, 1, flags, 0]), 512).is_err(), "{flags}");
         }

@@ -144,8 +144,7 @@ fn ec2_by_a_session_token_and_the_agent_answers() -> Result {
     let nonce = "c10dc10dc10dc10d";
     let answer = node.ask("assistant", &format!("Please transform nonce:{nonce}"))?;
     assert!(answer.contains(&provider.expected_answer(nonce)), "{answer}");
-    let seen = sampler.stop();
-    assert!(seen.outside().is_empty(), "{:?}", seen.outside());
+    sampler.stop().all_inside()?;
     assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
     Ok(())
 }
@@ -312,8 +311,7 @@ fn a_question_never_leaves_a_closed_network() -> Result {
         vm.serial().expect("boot is over", SOON)?;
         println!("{subnet:?}: the boot was over {:?} after the start", began.elapsed());
         let mut node = Node { profile: setup.profile(&vm)?, vm };
-        let seen = sampler.stop();
-        assert!(seen.outside().is_empty(), "{:?}", seen.outside());
+        sampler.stop().all_inside()?;
         assert_eq!(node.vm.power_off(SOON)?, ExitReason::GuestShutdown);
         let talk = pcap::conversation(&capture, (*METADATA.ip()).into())?;
         assert!(talk.answers.is_empty(), "{:?}", talk.answers);

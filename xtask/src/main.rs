@@ -58,7 +58,7 @@ enum Command {
     Run(run::RunArguments),
     /// Unit tests, lints, every gate, the size budget: what CI runs
     Test(test::TestArguments),
-    /// Run one gate, by name: phase0, phase1, phase2
+    /// Run one gate, by name: phase0, phase1, phase2, phase3
     Gate {
         /// Name of the gate
         name: String,

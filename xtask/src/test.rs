@@ -20,6 +20,7 @@ pub const GATES: &[(&str, &[&str])] = &[
     ("phase0", &["phase0"]),
     ("phase1", &["phase1", "phase1_disk", "cloud"]),
     ("phase2", &["phase2_boot", "phase2", "phase2_power"]),
+    ("phase3", &["phase3_trust"]),
 ];
 
 /// What `cargo xtask test` can be told.

@@ -30,26 +30,17 @@ pub fn build(release: &Image, gate: Option<&str>) -> Result<GateImages> {
     let parts = Parts::of(&release.kernel, &release.init, &root);
     let probe = image::assemble(&out.join("probe"), &parts)?;
 
-    // The same root with one byte of the unread file changed, and everything about it consistent again.
     let offset = find(&root.erofs, &cold)?;
-    let tampered = out.join("tampered");
-    fs::create_dir_all(&tampered)?;
-    let mut bytes = fs::read(&root.erofs)?;
-    bytes[offset] ^= 1;
-    let erofs = tampered.join("root.erofs");
-    fs::write(&erofs, bytes)?;
-    let other = RootImage { erofs, ..root.clone() };
-    let consistent = image::assemble(&tampered, &Parts { root: &other, ..parts })?;
 
     // The probe's root under the PARTUUIDs of another root hash: it is found, and must not be mounted.
     let mislabelled_out = out.join("mislabelled");
     fs::create_dir_all(&mislabelled_out)?;
-    let name = Some(consistent.root_hash.parse()?);
+    let name = Some(release.root_hash.parse()?);
     let mislabelled = image::assemble(&mislabelled_out, &Parts { name, ..parts })?;
 
-    let twins =
-        (is_for("phase0") || is_for("phase2")).then(|| build_static("init", Some("twins"))).transpose()?;
-    let observed = match twins.as_deref().filter(|_| is_for("phase0")) {
+    let is_observed = is_for("phase0") || is_for("phase3");
+    let twins = (is_observed || is_for("phase2")).then(|| build_static("init", Some("twins"))).transpose()?;
+    let observed = match twins.as_deref().filter(|_| is_observed) {
         Some(init) => {
             let parts = Parts { init, twin: Some("observed"), ..parts };
             fs::create_dir_all(out.join("observed"))?;
@@ -65,7 +56,6 @@ pub fn build(release: &Image, gate: Option<&str>) -> Result<GateImages> {
         release: release.clone(),
         probe,
         cold_offset: offset as u64,
-        consistent,
         mislabelled,
         observed,
         formats: formats::directory(),

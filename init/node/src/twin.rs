@@ -16,6 +16,8 @@ pub enum Twin {
     BelieveAnyone,
     /// The same while a release is fetched, not while it is installed.
     BelieveFetched,
+    /// The root is mounted from its partition, without dm-verity in between.
+    NoVerity,
     /// The job that copies from a drive hangs; work on the slots has fifteen seconds instead of minutes.
     HangTakeDrive,
     /// The same, without the shorter time: nothing ends the job while a test lasts.
@@ -26,11 +28,12 @@ pub enum Twin {
 
 impl Twin {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::HangEarly,
         Self::BlessAlways,
         Self::BelieveAnyone,
         Self::BelieveFetched,
+        Self::NoVerity,
         Self::HangTakeDrive,
         Self::HangTakeDriveForEver,
         Self::Observed,
@@ -43,6 +46,7 @@ impl Twin {
             Self::BlessAlways => "bless-always",
             Self::BelieveAnyone => "believe-anyone",
             Self::BelieveFetched => "believe-fetched",
+            Self::NoVerity => "no-verity",
             Self::HangTakeDrive => "hang-take-drive",
             Self::HangTakeDriveForEver => "hang-take-drive-for-ever",
             Self::Observed => "observed",

@@ -7,7 +7,8 @@
 //!
 //! It has every right and the machine's own namespaces, because only so can it look into the others. It changes
 //! nothing. One line of JSON is a process, one is a descriptor of it, and one tells how many there were; each is a
-//! record of the kernel log, which the serial console shows. There are several rounds, so that a test can take one
+//! record of the kernel log, which the serial console shows. Where the machine has a TPM, its registers and the
+//! firmware's log of them come first. There are several rounds, so that a test can take one
 //! that began when the node was healthy.
 
 use astromesh_node::inherited::Inherited;
@@ -15,6 +16,7 @@ use astromesh_node::log_sink;
 use astromesh_node::places::OBSERVER;
 use astromesh_node::process::{Cgroup, EVERY_CAPABILITY, Kept, Kind, Namespaces, PROCESSES, Process};
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -39,6 +41,14 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How often it looks: for the ten minutes that a busy emulated machine may take to be healthy.
 const ROUNDS: u32 = 60;
 
+/// The TPM, as the kernel shows it, and how many registers it has.
+const TPM: &str = "/sys/class/tpm/tpm0";
+const REGISTERS: u32 = 24;
+/// What firmware, boot loader and stub wrote down of what they measured.
+const FIRMWARE_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+/// How much of it a line holds: a record of the kernel log has less than a kilobyte.
+const PIECE: usize = 380;
+
 /// The namespaces of a process, as in `/proc/PID/ns`.
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 /// The sets of capabilities of a process, as in `/proc/PID/status`.
@@ -50,6 +60,9 @@ pub fn main(inherited: Inherited) -> i32 {
     drop(inherited);
     if let Ok(kmsg) = io::stderr().as_fd().try_clone_to_owned() {
         log_sink::start(&ROW, kmsg);
+    }
+    for line in measured() {
+        log::info!("measured {line}");
     }
     for round in 1..=ROUNDS {
         std::thread::sleep(EVERY);
@@ -71,6 +84,28 @@ pub fn main(inherited: Inherited) -> i32 {
         log::info!("a round is over");
     }
     0
+}
+
+/// What the machine's TPM holds, and the firmware's log of it, in pieces: nothing where there is no TPM.
+fn measured() -> Vec<Value> {
+    let mut lines = Vec::new();
+    for register in 0..REGISTERS {
+        if let Ok(value) = fs::read_to_string(format!("{TPM}/pcr-sha256/{register}")) {
+            lines.push(json!({ "register": register, "value": value.trim_end() }));
+        }
+    }
+    let log = fs::read(FIRMWARE_LOG).unwrap_or_default();
+    let pieces = log.chunks(PIECE).enumerate();
+    lines.extend(pieces.map(|(index, piece)| json!({ "piece": index, "of": log.len(), "hex": hex(piece) })));
+    lines.push(json!({ "end": true }));
+    lines
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The folders of all processes but this one and the kernel's own threads, which have no command line.

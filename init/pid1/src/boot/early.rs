@@ -55,6 +55,8 @@ struct Tree {
 const TREES: &[Tree] = &[
     Tree { kind: c"proc", on: c"/proc", flags: STRICT, data: c"" },
     Tree { kind: c"sysfs", on: c"/sys", flags: STRICT, data: c"" },
+    // Where the kernel shows what firmware measured, and later what the LSMs have to say.
+    Tree { kind: c"securityfs", on: c"/sys/kernel/security", flags: STRICT, data: c"" },
     Tree { kind: c"cgroup2", on: c"/sys/fs/cgroup", flags: STRICT, data: c"nsdelegate,memory_recursiveprot" },
     Tree { kind: c"tmpfs", on: c"/run", flags: STRICT, data: c"mode=0755,size=16m" },
 ];

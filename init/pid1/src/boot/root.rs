@@ -12,6 +12,7 @@ use super::stage::{Report, StageError};
 use crate::ground::Groundwork;
 use astromesh_node::disk::{self, Disk};
 use astromesh_node::process::{PREFETCH, Process};
+use astromesh_node::twin::{self, Twin};
 use astromesh_node::view::STRICT;
 use astromesh_sys::spawn::{Spawn, spawn};
 use astromesh_verity::command_line::{self, CommandLineError};
@@ -104,10 +105,15 @@ pub fn run(work: &mut Groundwork) -> Result<Report, StageError> {
     let superblock = Superblock::parse(&superblock)
         .map_err(|cause| RootError::ParseSuperblock { on: tree.device.clone(), cause })?;
     let table = VerityTable::new(data.number, tree.number, &superblock, hash);
-    let device =
-        Device::open_verity(&device_name(), superblock.uuid(), &table).map_err(RootError::OpenVerity)?;
+    let node = if twin::is(Twin::NoVerity) {
+        data.device.to_string_lossy().into_owned()
+    } else {
+        let device =
+            Device::open_verity(&device_name(), superblock.uuid(), &table).map_err(RootError::OpenVerity)?;
+        device.node().as_str().to_owned()
+    };
 
-    let source = CString::new(device.node().as_bytes()).unwrap_or_default();
+    let source = CString::new(node).unwrap_or_default();
     let target = c"/root";
     match rustix::fs::mkdir(target, rustix::fs::Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}

@@ -2,6 +2,7 @@
 //!
 //! Apart from the stage, because those who ask for the proof (the agent's launch above all) need not know how it is made.
 
+use astromesh_node::twin::{self, Twin};
 use astromesh_verity::device::{DeviceError, DeviceName};
 use astromesh_verity::table::Verdict;
 use astromesh_verity::{Device, DeviceNumber, RootHash};
@@ -50,6 +51,10 @@ impl VerifiedRoot {
     /// Asks the kernel: for the root stage, when it has opened the device for `hash`, which lies on `disk`, and has
     /// made it `/`.
     pub(super) fn read_back(hash: RootHash, disk: String) -> Result<Self, ProofError> {
+        if twin::is(Twin::NoVerity) {
+            // There is none to ask about. The build with twins is in no release.
+            return Ok(Self { hash, disk });
+        }
         let status = Device::status(&device_name())?;
         if status.table.root_hash != hash {
             return Err(ProofError::CompareHash(status.table.root_hash));
