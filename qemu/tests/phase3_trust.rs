@@ -89,11 +89,11 @@ fn twin_another_command_line_in_the_image_is_another_value_in_both_registers() -
     let directory = tempfile::tempdir()?;
     let disk = directory.path().join("disk");
     tamper::copy_image(&image.disk, &disk)?;
-    // One letter of the command line that the kernel reads over.
+    // One digit of the command line; any number below zero says the same there.
     let mut uki = fs::read(&image.uki)?;
-    let word = b"loglevel=6";
+    let word = b"panic=-1";
     let at = uki.windows(word.len()).position(|bytes| bytes == word).ok_or("no such word")?;
-    uki[at + word.len() - 1] = b'5';
+    uki[at + word.len() - 1] = b'2';
     let slots = Slots::of(&disk);
     let name = slots.uki_names()?.first().cloned().ok_or("no image on the disk")?;
     slots.write_file(&format!("EFI/Linux/{name}"), &uki)?;

@@ -7,6 +7,7 @@ use crate::cache::{Cache, CacheError, sha256_hex};
 use crate::fetch::{self, FetchError};
 use crate::lock::DebianLock;
 use crate::run::{RunError, checked};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,7 +74,10 @@ impl Tools {
 /// A command that runs `program` through the dynamic linker and libraries of the tree at `root`.
 pub(crate) fn through_linker(root: &Path, program: &Path) -> Command {
     let mut command = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(root.join("usr/lib/x86_64-linux-gnu")).arg(program);
+    // swtpm keeps a library of its own below; its RUNPATH names the host's folder.
+    let folders = ["usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/swtpm"];
+    let folders: Vec<_> = folders.iter().map(|folder| root.join(folder).into_os_string()).collect();
+    command.arg("--library-path").arg(folders.join(OsStr::new(":"))).arg(program);
     command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD").env("LC_ALL", "C").env("TZ", "UTC");
     command
 }
