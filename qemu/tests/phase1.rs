@@ -115,9 +115,17 @@ fn the_tar_for_google_holds_one_disk_of_whole_gib_with_its_table_at_the_end() ->
     let table = gpt::GptConfig::new().open(&disk)?;
     assert_eq!(table.primary_header()?.backup_lba, length / 512 - 1);
     assert!(table.backup_header().is_ok());
-    // The same release: every partition as on the raw disk, byte for byte.
+    // The same release: every partition as on the raw disk, byte for byte. The last of them reaches to the end of either.
     let release = gpt::GptConfig::new().open(&images().release.disk)?;
-    assert_eq!(table.partitions(), release.partitions());
+    assert_eq!(table.partitions().len(), release.partitions().len());
+    for (number, partition) in release.partitions() {
+        let mut there = table.partitions().get(number).ok_or("a partition is missing")?.clone();
+        if partition.name == "var" {
+            assert!(there.last_lba >= partition.last_lba);
+            there.last_lba = partition.last_lba;
+        }
+        assert_eq!(there, *partition);
+    }
     let (packed, raw) = (File::open(&disk)?, File::open(&images().release.disk)?);
     for partition in release.partitions().values() {
         let mut place = partition.first_lba * 512;
