@@ -8,7 +8,7 @@
 mod booted;
 
 use astromesh_qemu::node::{Delivery, Image, PROVIDER_NAME, Setup, board, network};
-use astromesh_qemu::{Disk, Provider, Vm, relay_path, tamper};
+use astromesh_qemu::{Disk, Provider, Vm, VmBuilder, relay_path, tamper};
 use astromesh_rootfs::check::{Checkers, Left};
 use astromesh_rootfs::lock::DebianLock;
 use astromesh_rootfs::{Cache, Tools};
@@ -123,11 +123,7 @@ fn power_that_failed_while_the_table_was_written_costs_nothing() -> Result {
     // Somebody else's reader agrees that it is torn.
     assert!(gpt::GptConfig::new().open(&path).is_err());
 
-    let cloud = start(probe.cloud_machine(Disk::new(&path)), |nic| nic)?;
-    cloud.is(probe)?;
-    cloud.off()?;
-    var_fills(&path)?;
-    Ok(())
+    boots_and_is_sound(probe.cloud_machine(Disk::new(&path)), &path)
 }
 
 #[test]
@@ -147,11 +143,15 @@ fn a_node_killed_while_it_grows_finishes_at_its_next_boot() -> Result {
     vm.kill();
     drop(vm);
 
-    let cloud = start(probe.machine_with_disk(Disk::new(&path)), |nic| nic)?;
-    cloud.is(probe)?;
+    boots_and_is_sound(probe.machine_with_disk(Disk::new(&path)), &path)
+}
+
+/// A machine with the probe's disk at `path` boots it, and leaves table and file systems sound, `/var` to the end.
+fn boots_and_is_sound(machine: VmBuilder, path: &Path) -> Result {
+    let cloud = start(machine, |nic| nic)?;
+    cloud.is(&images().probe)?;
     cloud.off()?;
-    var_fills(&path)?;
-    Ok(())
+    var_fills(path).map(drop)
 }
 
 /// Kernel and node read the backup: without the word `gpt` on the command line, the kernel has no partition where the primary
@@ -161,11 +161,7 @@ fn a_disk_whose_primary_header_is_gone_boots_from_the_backup_and_has_both_again(
     let probe = &images().probe;
     let (_directory, path) = larger(probe, std::fs::metadata(&probe.disk)?.len())?;
     File::options().write(true).open(&path)?.write_all_at(&[0; 512], 512)?;
-    let cloud = start(probe.machine_with_disk(Disk::new(&path)), |nic| nic)?;
-    cloud.is(probe)?;
-    cloud.off()?;
-    var_fills(&path)?;
-    Ok(())
+    boots_and_is_sound(probe.machine_with_disk(Disk::new(&path)), &path)
 }
 
 #[test]

@@ -10,6 +10,8 @@
 
 mod apply;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod origin;
 pub mod reconcile;
 mod record;

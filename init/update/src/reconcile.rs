@@ -92,33 +92,11 @@ pub fn missed_rollback(record: &Record, running: Version, slots: &Slots) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::attempt;
     use astromesh_proto::boot_entry::BootEntry;
-    use astromesh_proto::update::Release;
 
     fn version(text: &str) -> Version {
         text.parse().unwrap()
-    }
-
-    fn attempt(outcome: Outcome) -> Attempt {
-        let release = Release {
-            version: version("0.2.0"),
-            digest: "sha256:00".to_owned(),
-            root_hash: String::new(),
-            kernel: String::new(),
-            runtime: String::new(),
-            size: 1,
-        };
-        let from = version("0.1.0");
-        Attempt {
-            release,
-            from,
-            began: 0,
-            outcome,
-            reason: String::new(),
-            moved: 0,
-            reused: 0,
-            interruptions: 0,
-        }
     }
 
     fn slots(running: &str, counted: Option<&str>, entries: &[&str]) -> Slots {

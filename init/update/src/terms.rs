@@ -58,36 +58,15 @@ pub fn reboots_now(record: &Record, running: Version, policy: &Update, now: u64)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::attempt;
     use crate::schedule::tests::{at_hour, policy};
     use astromesh_proto::boot_entry::BootEntry;
     use astromesh_proto::machine_config::Window;
-    use astromesh_proto::update::{Attempt, Release};
 
     const ORDER: Terms = Terms::Order { restart: true };
 
     fn version(text: &str) -> Version {
         text.parse().unwrap()
-    }
-
-    fn attempt(outcome: Outcome) -> Attempt {
-        let release = Release {
-            version: version("0.2.0"),
-            digest: "sha256:00".to_owned(),
-            root_hash: String::new(),
-            kernel: String::new(),
-            runtime: String::new(),
-            size: 1,
-        };
-        Attempt {
-            release,
-            from: version("0.1.0"),
-            began: 0,
-            outcome,
-            reason: String::new(),
-            moved: 0,
-            reused: 0,
-            interruptions: 0,
-        }
     }
 
     /// A record whose newest attempt stands like this.
